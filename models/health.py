@@ -1,0 +1,81 @@
+"""How a batch of results changes each webhook's health."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from models.attempt import AttemptOutcome
+from models.delivery import DeliveryStatus, DeliveryTrigger
+from models.ledger import Settlement
+
+
+@dataclass(slots=True)
+class HealthChange:
+    """What a batch says of one webhook. Moments are milliseconds since 1970."""
+
+    succeeded: bool = False
+    """Whether there was a success; the failures below then are those after the last one."""
+    failures: int = 0
+    first_failure_at: int | None = None
+    last_success_at: int | None = None
+    last_failure_at: int | None = None
+    last_delivery_failed: bool | None = None
+    """None: no delivery was finished."""
+
+
+def changes(settlements: Iterable[Settlement], now: int) -> dict[UUID, HealthChange]:
+    """The change of each webhook, sorted by its id. Tests count for nothing."""
+    found: dict[UUID, HealthChange] = {}
+    for settlement in settlements:
+        claimed = settlement.claimed
+        if claimed.trigger is DeliveryTrigger.TEST:
+            continue
+        change = found.setdefault(claimed.webhook_id, HealthChange())
+        if settlement.attempt.outcome is AttemptOutcome.SUCCESS:
+            change.succeeded, change.failures, change.first_failure_at = True, 0, None
+            change.last_success_at = now
+        else:
+            change.failures += 1
+            change.first_failure_at = change.first_failure_at or now
+            change.last_failure_at = now
+        if settlement.status is DeliveryStatus.SUCCEEDED:
+            change.last_delivery_failed = False
+        elif settlement.status is DeliveryStatus.DEAD_LETTERED:
+            change.last_delivery_failed = True
+    return dict(sorted(found.items()))
+
+
+UPSERT = """
+INSERT INTO webhook_health AS h (webhook_id, consecutive_failures, failing_since, last_success_at, last_failure_at,
+                                 last_delivery_failed)
+VALUES ($1, CAST($3 AS INTEGER), CAST($4 AS BIGINT), CAST($5 AS BIGINT), CAST($6 AS BIGINT),
+        COALESCE(CAST($7 AS BOOLEAN), FALSE))
+ON CONFLICT (webhook_id) DO UPDATE SET
+  consecutive_failures = excluded.consecutive_failures
+    + CASE WHEN CAST($2 AS BOOLEAN) THEN 0 ELSE h.consecutive_failures END,
+  failing_since = CASE WHEN CAST($2 AS BOOLEAN) THEN excluded.failing_since
+    ELSE COALESCE(h.failing_since, excluded.failing_since) END,
+  last_success_at = COALESCE(excluded.last_success_at, h.last_success_at),
+  last_failure_at = COALESCE(excluded.last_failure_at, h.last_failure_at),
+  last_delivery_failed = COALESCE(CAST($7 AS BOOLEAN), h.last_delivery_failed)
+RETURNING webhook_id, failing_since, last_failure_at
+"""
+"""Parameters: webhook, succeeded, failures, first failure, last success, last failure, last delivery failed."""
+
+
+def parameters(webhook_id: object, change: HealthChange) -> tuple[object, ...]:
+    """The parameters of UPSERT."""
+    return (
+        webhook_id,
+        change.succeeded,
+        change.failures,
+        change.first_failure_at,
+        change.last_success_at,
+        change.last_failure_at,
+        change.last_delivery_failed,
+    )
+
+
+def has_failed_too_long(failing_since: int | None, last_failure_at: int | None, limit_ms: int) -> bool:
+    """Whether the failures, with no success between them, span the limit."""
+    return failing_since is not None and last_failure_at is not None and last_failure_at - failing_since >= limit_ms

@@ -1,0 +1,213 @@
+"""The hot path: events in, deliveries out. Few statements, each shared by a batch, the same on both databases.
+
+A delivery's `status` is written here and nowhere else. Every transition is a method, made of one guarded statement
+that says whether it won; the statements are in `ledger_postgres` and `ledger_sqlite`, which agree in all they do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+from uuid import UUID
+
+from models.attempt import AttemptOutcome
+from models.delivery import DeliveryStatus, DeliveryTrigger
+from models.webhook import DisabledReason
+
+LEASE_SLACK_MS = 15_000
+"""A lease lasts the webhook's timeout and this, so that a settling which waits for the database is in time."""
+
+ATTEMPT_COLUMNS = (
+    "id, organization_id, delivery_id, webhook_id, number, outcome, error, started_at, duration_us, request_url, "
+    "request_headers, request_bytes, response_status, response_headers, response_excerpt, response_truncated"
+)
+
+
+@dataclass(slots=True)
+class NewDelivery:
+    """A delivery to be written with its event."""
+
+    id: UUID
+    webhook_id: UUID
+    replay_of_id: UUID | None = None
+
+
+@dataclass(slots=True)
+class NewEvent:
+    """An event to be written with its deliveries. Moments are milliseconds since 1970."""
+
+    id: UUID
+    organization_id: UUID
+    type: str
+    occurred_at: int
+    received_at: int
+    body: bytes
+    data_offset: int
+    deliveries: list[NewDelivery] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class IdempotencyClaim:
+    """A caller's own key for one operation, and what its first use made."""
+
+    organization_id: UUID
+    operation: str
+    key: str
+    request_digest: bytes
+    result_id: UUID
+
+
+@dataclass(slots=True)
+class EarlierUse:
+    """What an idempotency key had been used for."""
+
+    request_digest: bytes
+    result_id: UUID
+
+
+@dataclass(slots=True)
+class Claimed:
+    """A delivery that this worker now holds, until the lease runs out."""
+
+    id: UUID
+    organization_id: UUID
+    webhook_id: UUID
+    webhook_revision: int
+    event_id: UUID
+    trigger: DeliveryTrigger
+    number: int
+    """The number of the attempt now begun; 1 for the first."""
+    failures: int
+    """Attempts known to have failed before."""
+    fence: int
+    created_at: int
+
+
+@dataclass(slots=True)
+class StoredEvent:
+    """What of an event is needed to send it."""
+
+    id: UUID
+    type: str
+    body: bytes
+    data_offset: int
+
+
+@dataclass(slots=True)
+class AttemptRecord:
+    """One HTTP request as it will be kept. `headers` are JSON lists of [name, value]."""
+
+    id: UUID
+    number: int
+    outcome: AttemptOutcome
+    error: str | None
+    started_at: int
+    duration_us: int
+    request_url: str | None = None
+    request_headers: str | None = None
+    request_bytes: int = 0
+    response_status: int | None = None
+    response_headers: str | None = None
+    response_excerpt: bytes | None = None
+    response_truncated: bool = False
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What became of a claimed delivery."""
+
+    claimed: Claimed
+    status: DeliveryStatus
+    """SUCCEEDED, RETRYING or DEAD_LETTERED."""
+    due_at: int | None
+    """For RETRYING: when, in milliseconds since 1970."""
+    attempt: AttemptRecord
+    gone: bool = False
+    """The receiver answered 410: its webhook is to be disabled."""
+
+
+@dataclass(slots=True)
+class Settled:
+    """What a settling did."""
+
+    accepted: set[UUID]
+    """Deliveries whose result was taken; any other was claimed anew by somebody else meanwhile."""
+    disabled: list[tuple[UUID, DisabledReason]]
+    """Webhooks that this settling turned off."""
+
+
+class Ledger(Protocol):
+    """What the hot path asks of a database. Moments are milliseconds since 1970, UTC."""
+
+    async def versions(self, organizations: Sequence[UUID]) -> dict[UUID, int]:
+        """Each organization's version; deleted and unknown ones are absent."""
+        ...
+
+    async def earlier_uses(
+        self, claims: Sequence[IdempotencyClaim], now: int, lifetime_ms: int
+    ) -> dict[tuple[UUID, str, str], EarlierUse]:
+        """Which idempotency keys have been used within their lifetime. Writes nothing."""
+        ...
+
+    async def append(
+        self, events: Sequence[NewEvent], claims: Sequence[IdempotencyClaim], now: int, lifetime_ms: int
+    ) -> set[tuple[UUID, str, str]]:
+        """Writes events, their deliveries (due now) and idempotency keys in one transaction.
+
+        Answers with the keys (organization, operation, key) that somebody else took first. If there is any, nothing
+        at all has been written, and `earlier_uses` now tells what they stand for.
+        """
+        ...
+
+    async def append_test(
+        self, event: NewEvent, delivery_id: UUID, webhook_id: UUID, webhook_revision: int, lease_until: int
+    ) -> Claimed:
+        """Writes a test event and its one delivery, which is born claimed by the caller."""
+        ...
+
+    async def claim(self, now: int, limit: int) -> list[Claimed]:
+        """Takes up to `limit` due deliveries, the longest due first, each under a lease.
+
+        Finds retries that have come due and deliveries whose lease ran out; for the latter an ABANDONED attempt is
+        recorded. Those of a PAUSED webhook are parked instead, those of a DISABLED or deleted one canceled.
+        """
+        ...
+
+    async def events(self, ids: Sequence[UUID]) -> dict[UUID, StoredEvent]:
+        """What is needed to send these events."""
+        ...
+
+    async def settle(self, settlements: Sequence[Settlement], now: int, failing_limit_ms: int) -> Settled:
+        """Writes results: deliveries, attempts, health, statistics, and disablements, in one transaction.
+
+        A result under an old fencing token is refused and leaves nothing behind. A webhook is disabled when a
+        receiver said 410, or when its failures, with no success between, span at least `failing_limit_ms`.
+        """
+        ...
+
+    async def release(self, claimed: Sequence[Claimed], now: int) -> None:
+        """Gives claimed deliveries back unsent, due at once; the attempt that was begun never was."""
+        ...
+
+    async def park(self, webhook_id: UUID) -> int:
+        """Holds back a paused webhook's waiting deliveries. Answers how many."""
+        ...
+
+    async def unpark(self, webhook_id: UUID, now: int) -> int:
+        """Makes the parked deliveries of an enabled webhook due. Answers how many."""
+        ...
+
+    async def cancel_waiting(self, webhook_id: UUID, now: int) -> int:
+        """Cancels what waits for a webhook that was deleted or disabled. Answers how many."""
+        ...
+
+    async def disable(self, webhook_id: UUID, reason: DisabledReason, now: int) -> bool:
+        """Turns a webhook off and cancels what waits. False when it was off or deleted already."""
+        ...
+
+    async def next_due(self) -> int | None:
+        """When the next delivery is due or its lease runs out; None when nothing waits."""
+        ...
+
+    async def sweep(self, now: int) -> None:
+        """Forgets expired idempotency keys and minute-wise statistics that no window reads any more."""
+        ...

@@ -1,0 +1,426 @@
+"""The ledger on PostgreSQL: one statement for a whole batch, by arrays.
+
+See `models.ledger` for what each method does.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+from tortoise.backends.asyncpg.client import AsyncpgDBClient
+
+from models import health, rollup
+from models.attempt import AttemptOutcome
+from models.delivery import DeliveryStatus, DeliveryTrigger
+from models.ids import new_id
+from models.ledger import (
+    ATTEMPT_COLUMNS,
+    LEASE_SLACK_MS,
+    AttemptRecord,
+    Claimed,
+    EarlierUse,
+    IdempotencyClaim,
+    NewEvent,
+    Settled,
+    Settlement,
+    StoredEvent,
+)
+from models.webhook import DisabledReason
+
+PENDING, SENDING, RETRYING, SUCCEEDED, DEAD_LETTERED, CANCELED = map(int, DeliveryStatus)
+
+_CLAIM = f"""
+WITH due AS MATERIALIZED (
+  SELECT id, webhook_id, status, lease_until FROM delivery
+  WHERE due_at <= $1::bigint AND (lease_until IS NULL OR lease_until <= $1)
+  ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+), judged AS (
+  SELECT due.*, w.revision, w.timeout_ms,
+    CASE WHEN w.status = 'PAUSED' AND w.deleted_at IS NULL THEN 'park'
+         WHEN w.status = 'ENABLED' AND w.deleted_at IS NULL THEN 'send' ELSE 'cancel' END AS verdict
+  FROM due JOIN webhook w ON w.id = due.webhook_id
+)
+UPDATE delivery d SET
+  status = CASE j.verdict WHEN 'send' THEN {SENDING} WHEN 'cancel' THEN {CANCELED}
+           ELSE CASE WHEN d.status = {SENDING} THEN {PENDING} ELSE d.status END END,
+  attempt_count = d.attempt_count + CASE j.verdict WHEN 'send' THEN 1 ELSE 0 END,
+  fence = d.fence + 1,
+  due_at = CASE j.verdict WHEN 'send' THEN d.due_at END,
+  lease_until = CASE j.verdict WHEN 'send' THEN $1 + j.timeout_ms + {LEASE_SLACK_MS} END,
+  completed_at = CASE j.verdict WHEN 'cancel' THEN $1::bigint END
+FROM judged j WHERE d.id = j.id
+RETURNING d.id, d.organization_id, d.webhook_id, j.revision AS webhook_revision, d.event_id, d.trigger,
+  d.attempt_count AS number, d.failure_count AS failures, d.fence, d.created_at,
+  j.verdict, j.status AS was, j.lease_until AS lease_was, j.timeout_ms
+"""
+
+_APPEND_EVENTS = """
+INSERT INTO event (id, organization_id, type, occurred_at, received_at, body, data_offset, is_test)
+SELECT *, FALSE FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::bytea[], $7::smallint[])
+"""
+
+_APPEND_DELIVERIES = f"""
+INSERT INTO delivery (id, organization_id, webhook_id, event_id, event_type, status, trigger, replay_of_id,
+                      attempt_count, failure_count, due_at, fence, created_at)
+SELECT i, o, w, e, t, {PENDING}, {int(DeliveryTrigger.EVENT)}, r, 0, 0, c, 0, c
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::uuid[], $7::bigint[])
+  AS u(i, o, w, e, t, r, c)
+"""
+
+_APPEND_KEYS = """
+INSERT INTO idempotency AS i (organization_id, operation, key, request_digest, result_id, created_at)
+SELECT *, $6::bigint FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::uuid[])
+ON CONFLICT (organization_id, operation, key) DO UPDATE
+  SET request_digest = excluded.request_digest, result_id = excluded.result_id, created_at = excluded.created_at
+  WHERE i.created_at <= $6::bigint - $7::bigint
+RETURNING organization_id, operation, key
+"""
+
+_SETTLE = f"""
+UPDATE delivery d SET
+  status = r.status, due_at = r.due_at, lease_until = NULL,
+  failure_count = d.failure_count + r.failed,
+  last_outcome = r.outcome, last_status_code = r.code,
+  completed_at = CASE WHEN r.due_at IS NULL THEN $7::bigint END
+FROM unnest($1::uuid[], $2::int[], $3::smallint[], $4::bigint[], $5::smallint[], $6::smallint[], $8::smallint[])
+  AS r(id, fence, status, due_at, outcome, code, failed)
+WHERE d.id = r.id AND d.fence = r.fence AND d.status = {SENDING}
+RETURNING d.id
+"""
+
+_ATTEMPTS = f"""
+INSERT INTO attempt ({ATTEMPT_COLUMNS})
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::smallint[], $6::smallint[], $7::text[],
+  $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::int[], $13::smallint[], $14::text[], $15::bytea[],
+  $16::bool[])
+"""
+
+_ROLLUP = rollup.upsert((f"${i}" for i in range(1, len(rollup.COLUMNS_IN_ORDER) + 1)), "GREATEST")
+
+
+class PostgresLedger:
+    """The ledger on PostgreSQL 12 or newer."""
+
+    def __init__(self, client: AsyncpgDBClient) -> None:
+        self._client = client
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        async with self._client.acquire_connection() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Any]:
+        async with self._client.acquire_connection() as connection, connection.transaction():
+            yield connection
+
+    async def versions(self, organizations: Sequence[UUID]) -> dict[UUID, int]:
+        async with self._connection() as connection:
+            rows = await connection.fetch(
+                "SELECT id, version FROM organization WHERE id = ANY($1::uuid[]) AND deleted_at IS NULL",
+                organizations,
+            )
+        return {row["id"]: row["version"] for row in rows}
+
+    async def earlier_uses(
+        self, claims: Sequence[IdempotencyClaim], now: int, lifetime_ms: int
+    ) -> dict[tuple[UUID, str, str], EarlierUse]:
+        if not claims:
+            return {}
+        async with self._connection() as connection:
+            rows = await connection.fetch(
+                "SELECT i.* FROM idempotency i JOIN unnest($1::uuid[], $2::text[], $3::text[]) AS u(o, p, k) "
+                "ON i.organization_id = u.o AND i.operation = u.p AND i.key = u.k WHERE i.created_at > $4",
+                [claim.organization_id for claim in claims],
+                [claim.operation for claim in claims],
+                [claim.key for claim in claims],
+                now - lifetime_ms,
+            )
+        return {
+            (row["organization_id"], row["operation"], row["key"]): EarlierUse(row["request_digest"], row["result_id"])
+            for row in rows
+        }
+
+    async def append(
+        self, events: Sequence[NewEvent], claims: Sequence[IdempotencyClaim], now: int, lifetime_ms: int
+    ) -> set[tuple[UUID, str, str]]:
+        async with self._client.acquire_connection() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                lost = await _take_keys(connection, claims, now, lifetime_ms)
+                if not lost:
+                    await _append_events(connection, events)
+            except BaseException:
+                await transaction.rollback()
+                raise
+            if lost:
+                await transaction.rollback()
+            else:
+                await transaction.commit()
+            return lost
+
+    async def append_test(
+        self, event: NewEvent, delivery_id: UUID, webhook_id: UUID, webhook_revision: int, lease_until: int
+    ) -> Claimed:
+        now = event.received_at
+        async with self._transaction() as connection:
+            await connection.execute(
+                "INSERT INTO event (id, organization_id, type, occurred_at, received_at, body, data_offset, is_test) "
+                "VALUES ($1, $2, $3, $4, $5, $6, $7, TRUE)",
+                event.id, event.organization_id, event.type, event.occurred_at, now, event.body, event.data_offset,
+            )  # fmt: skip
+            await connection.execute(
+                "INSERT INTO delivery (id, organization_id, webhook_id, event_id, event_type, status, trigger, "
+                "attempt_count, failure_count, due_at, lease_until, fence, created_at) "
+                f"VALUES ($1, $2, $3, $4, $5, {SENDING}, {int(DeliveryTrigger.TEST)}, 1, 0, $6, $7, 1, $6)",
+                delivery_id, event.organization_id, webhook_id, event.id, event.type, now, lease_until,
+            )  # fmt: skip
+        return Claimed(
+            delivery_id, event.organization_id, webhook_id, webhook_revision, event.id, DeliveryTrigger.TEST,
+            number=1, failures=0, fence=1, created_at=now,
+        )  # fmt: skip
+
+    async def claim(self, now: int, limit: int) -> list[Claimed]:
+        async with self._connection() as connection:
+            rows = await connection.fetch(_CLAIM, now, limit)
+        abandoned = [row for row in rows if row["was"] == SENDING]
+        canceled = [row["webhook_id"] for row in rows if row["verdict"] == "cancel"]
+        if abandoned or canceled:
+            async with self._transaction() as connection:
+                await _write_attempts(connection, [_abandoned(row) for row in abandoned])
+                for webhook_id in sorted(set(canceled)):
+                    await _add(connection, rollup.cancellations(webhook_id, canceled.count(webhook_id), now))
+        return [
+            Claimed(
+                row["id"], row["organization_id"], row["webhook_id"], row["webhook_revision"], row["event_id"],
+                DeliveryTrigger(row["trigger"]), row["number"], row["failures"], row["fence"], row["created_at"],
+            )
+            for row in rows
+            if row["verdict"] == "send"
+        ]  # fmt: skip
+
+    async def events(self, ids: Sequence[UUID]) -> dict[UUID, StoredEvent]:
+        async with self._connection() as connection:
+            rows = await connection.fetch(
+                "SELECT id, type, body, data_offset FROM event WHERE id = ANY($1::uuid[])", ids
+            )
+        return {row["id"]: StoredEvent(row["id"], row["type"], row["body"], row["data_offset"]) for row in rows}
+
+    async def settle(self, settlements: Sequence[Settlement], now: int, failing_limit_ms: int) -> Settled:
+        async with self._transaction() as connection:
+            won = await connection.fetch(
+                _SETTLE,
+                [s.claimed.id for s in settlements],
+                [s.claimed.fence for s in settlements],
+                [int(s.status) for s in settlements],
+                [s.due_at for s in settlements],
+                [int(s.attempt.outcome) for s in settlements],
+                [s.attempt.response_status for s in settlements],
+                now,
+                [int(s.attempt.outcome is not AttemptOutcome.SUCCESS) for s in settlements],
+            )
+            accepted = {row["id"] for row in won}
+            taken = [s for s in settlements if s.claimed.id in accepted]
+            await _write_attempts(connection, [(s.claimed, s.attempt) for s in taken])
+            await _add(connection, rollup.increments(taken, now))
+            changes = health.changes(taken, now)
+            rows = await connection.fetchmany(health.UPSERT, [health.parameters(*item) for item in changes.items()])
+            reasons = {s.claimed.webhook_id: DisabledReason.GONE for s in taken if s.gone}
+            for row in rows:
+                if health.has_failed_too_long(row["failing_since"], row["last_failure_at"], failing_limit_ms):
+                    reasons.setdefault(row["webhook_id"], DisabledReason.CONSECUTIVE_FAILURES)
+            disabled = [
+                (webhook_id, reason)
+                for webhook_id, reason in sorted(reasons.items())
+                if await _disable(connection, webhook_id, reason, now)
+            ]
+        return Settled(accepted, disabled)
+
+    async def release(self, claimed: Sequence[Claimed], now: int) -> None:
+        async with self._connection() as connection:
+            await connection.execute(
+                f"UPDATE delivery d SET status = CASE WHEN d.failure_count > 0 THEN {RETRYING} ELSE {PENDING} END, "
+                "due_at = $3, lease_until = NULL, attempt_count = d.attempt_count - 1 "
+                "FROM unnest($1::uuid[], $2::int[]) AS r(id, fence) "
+                f"WHERE d.id = r.id AND d.fence = r.fence AND d.status = {SENDING}",
+                [c.id for c in claimed],
+                [c.fence for c in claimed],
+                now,
+            )
+
+    async def park(self, webhook_id: UUID) -> int:
+        return await self._count(
+            f"UPDATE delivery SET due_at = NULL WHERE webhook_id = $1 AND completed_at IS NULL "
+            f"AND status IN ({PENDING}, {RETRYING}) AND due_at IS NOT NULL",
+            webhook_id,
+        )
+
+    async def unpark(self, webhook_id: UUID, now: int) -> int:
+        return await self._count(
+            f"UPDATE delivery SET due_at = $2::bigint WHERE webhook_id = $1 AND completed_at IS NULL "
+            f"AND status IN ({PENDING}, {RETRYING}) AND due_at IS NULL "
+            "AND EXISTS (SELECT 1 FROM webhook WHERE id = $1 AND status = 'ENABLED')",
+            webhook_id,
+            now,
+        )
+
+    async def cancel_waiting(self, webhook_id: UUID, now: int) -> int:
+        async with self._transaction() as connection:
+            return await _cancel_waiting(connection, webhook_id, now)
+
+    async def disable(self, webhook_id: UUID, reason: DisabledReason, now: int) -> bool:
+        async with self._transaction() as connection:
+            return await _disable(connection, webhook_id, reason, now)
+
+    async def next_due(self) -> int | None:
+        async with self._connection() as connection:
+            due: int | None = await connection.fetchval(
+                "SELECT GREATEST(due_at, lease_until) FROM delivery WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1"
+            )
+            return due
+
+    async def sweep(self, now: int) -> None:
+        async with self._connection() as connection:
+            await connection.execute("DELETE FROM idempotency WHERE created_at < $1", now - 48 * rollup.HOUR_MS)
+            for resolution, kept in (
+                (rollup.MINUTE_MS, rollup.MINUTES_KEPT_MS),
+                (rollup.HOUR_MS, rollup.HOURS_KEPT_MS),
+            ):
+                await connection.execute(
+                    "DELETE FROM delivery_rollup WHERE resolution_ms = $1 AND start < $2",
+                    resolution,
+                    now - kept,
+                )
+
+    async def _count(self, sql: str, *parameters: object) -> int:
+        async with self._connection() as connection:
+            return _affected(await connection.execute(sql, *parameters))
+
+
+def _affected(status: str) -> int:
+    return int(status.rpartition(" ")[2])
+
+
+async def _take_keys(
+    connection: Any, claims: Sequence[IdempotencyClaim], now: int, lifetime_ms: int
+) -> set[tuple[UUID, str, str]]:
+    """Writes idempotency keys, in one order so that concurrent writers cannot block each other in a circle."""
+    if not claims:
+        return set()
+    ordered = sorted(claims, key=lambda c: (c.organization_id, c.operation, c.key))
+    rows = await connection.fetch(
+        _APPEND_KEYS,
+        [c.organization_id for c in ordered],
+        [c.operation for c in ordered],
+        [c.key for c in ordered],
+        [c.request_digest for c in ordered],
+        [c.result_id for c in ordered],
+        now,
+        lifetime_ms,
+    )
+    taken = {(row["organization_id"], row["operation"], row["key"]) for row in rows}
+    return {(c.organization_id, c.operation, c.key) for c in ordered} - taken
+
+
+async def _append_events(connection: Any, events: Sequence[NewEvent]) -> None:
+    await connection.execute(
+        _APPEND_EVENTS,
+        [e.id for e in events],
+        [e.organization_id for e in events],
+        [e.type for e in events],
+        [e.occurred_at for e in events],
+        [e.received_at for e in events],
+        [e.body for e in events],
+        [e.data_offset for e in events],
+    )
+    pairs = [(e, d) for e in events for d in e.deliveries]
+    if pairs:
+        await connection.execute(
+            _APPEND_DELIVERIES,
+            [d.id for _, d in pairs],
+            [e.organization_id for e, _ in pairs],
+            [d.webhook_id for _, d in pairs],
+            [e.id for e, _ in pairs],
+            [e.type for e, _ in pairs],
+            [d.replay_of_id for _, d in pairs],
+            [e.received_at for e, _ in pairs],
+        )
+
+
+def _abandoned(row: Any) -> tuple[Claimed, AttemptRecord]:
+    """The record of the attempt whose lease ran out. It began when that lease was taken."""
+    claimed = Claimed(
+        row["id"], row["organization_id"], row["webhook_id"], row["webhook_revision"], row["event_id"],
+        DeliveryTrigger(row["trigger"]), row["number"], row["failures"], row["fence"], row["created_at"],
+    )  # fmt: skip
+    sent = row["verdict"] == "send"
+    lease_ms = row["timeout_ms"] + LEASE_SLACK_MS
+    return claimed, AttemptRecord(
+        id=new_id(),
+        number=claimed.number - 1 if sent else claimed.number,
+        outcome=AttemptOutcome.ABANDONED,
+        error="the worker stopped before the result was known",
+        started_at=row["lease_was"] - lease_ms,
+        duration_us=lease_ms * 1000,
+    )
+
+
+async def _write_attempts(connection: Any, attempts: Sequence[tuple[Claimed, AttemptRecord]]) -> None:
+    if not attempts:
+        return
+    await connection.execute(
+        _ATTEMPTS,
+        [a.id for _, a in attempts],
+        [c.organization_id for c, _ in attempts],
+        [c.id for c, _ in attempts],
+        [c.webhook_id for c, _ in attempts],
+        [a.number for _, a in attempts],
+        [int(a.outcome) for _, a in attempts],
+        [a.error for _, a in attempts],
+        [a.started_at for _, a in attempts],
+        [a.duration_us for _, a in attempts],
+        [a.request_url for _, a in attempts],
+        [a.request_headers for _, a in attempts],
+        [a.request_bytes for _, a in attempts],
+        [a.response_status for _, a in attempts],
+        [a.response_headers for _, a in attempts],
+        [a.response_excerpt for _, a in attempts],
+        [a.response_truncated for _, a in attempts],
+    )
+
+
+async def _add(connection: Any, rows: dict[rollup.Key, rollup.Increment]) -> None:
+    if rows:
+        await connection.executemany(_ROLLUP, [(*key, *row.values()) for key, row in rows.items()])
+
+
+async def _cancel_waiting(connection: Any, webhook_id: UUID, now: int) -> int:
+    canceled = _affected(
+        await connection.execute(
+            f"UPDATE delivery SET status = {CANCELED}, due_at = NULL, completed_at = $2 "
+            f"WHERE webhook_id = $1 AND completed_at IS NULL AND status IN ({PENDING}, {RETRYING})",
+            webhook_id,
+            now,
+        )
+    )
+    if canceled:
+        await _add(connection, rollup.cancellations(webhook_id, canceled, now))
+    return canceled
+
+
+async def _disable(connection: Any, webhook_id: UUID, reason: DisabledReason, now: int) -> bool:
+    organization_id = await connection.fetchval(
+        "UPDATE webhook SET status = 'DISABLED', disabled_reason = $2, disabled_at = $3, updated_at = $3, "
+        "revision = revision + 1 WHERE id = $1 AND status <> 'DISABLED' AND deleted_at IS NULL "
+        "RETURNING organization_id",
+        webhook_id,
+        str(reason),
+        now,
+    )
+    if organization_id is None:
+        return False
+    await connection.execute("UPDATE organization SET version = version + 1 WHERE id = $1", organization_id)
+    await _cancel_waiting(connection, webhook_id, now)
+    return True

@@ -1,0 +1,1 @@
+"""GraphQL: types, inputs, result unions, loaders, limits. `schema.graphql` is printed from here."""

@@ -1,0 +1,1 @@
+"""The delivery engine and its arq jobs: claim, sign, send, settle, retry, sweep."""
