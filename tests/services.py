@@ -199,7 +199,7 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int, *, log: 
                 return
         time.sleep(0.01)
     process.kill()
-    raise AssertionError(f"{process.args} does not answer:\n{log.read_text(errors='replace')}")
+    raise AssertionError(f"{process.args!r} does not answer:\n{log.read_text(errors='replace')}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
