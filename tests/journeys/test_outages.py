@@ -1,0 +1,102 @@
+"""What breaks in production, and that nothing is lost by it."""
+
+import asyncio
+
+from tests.journeys.conftest import StartsProduction
+from tests.journeys.product import WITHIN_S, Product, until
+from tests.receivers import Exchange, Receiver
+from tests.services import Redis
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+ALL = 1000
+BEFORE_THE_BREAK = 300
+
+
+class Break:
+    """A receiver's behaviour: answers the first few, then holds its breath until told to go on."""
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+        self._begun = 0
+
+    async def behaviour(self, exchange: Exchange) -> None:
+        self._begun += 1
+        if self._begun > BEFORE_THE_BREAK:
+            await self.over.wait()
+        await exchange.write(OK)
+
+
+async def _publish_all(product: Product) -> None:
+    published = await product.publish_all([{"type": "tick", "data": {"number": n}} for n in range(ALL)])
+    assert [matched for _, matched in published] == [1] * ALL
+
+
+def _distinct(receiver: Receiver) -> int:
+    return len({request.header("webhook-id") for request in receiver.requests})
+
+
+async def test_a_worker_killed_in_the_middle_loses_nothing(production_product: Product) -> None:
+    product, pause = production_product, Break()
+    async with Receiver(pause.behaviour) as receiver:
+        webhook, _ = await product.create_webhook(receiver.url, "tick", delivery={"timeoutSeconds": 5})
+        await _publish_all(product)
+        await receiver.wait_for(BEFORE_THE_BREAK + 1, timeout=WITHIN_S)
+        [worker] = [process for process in product.processes if process.command[-1] == "worker"]
+        await worker.kill()
+        assert (await product.counts_of(webhook)).get("SUCCEEDED", 0) < ALL
+        pause.over.set()
+
+        product.start("worker")
+        await until(lambda: product.counts_of(webhook), {"SUCCEEDED": ALL})
+        assert _distinct(receiver) == ALL
+
+
+async def test_redis_emptied_in_the_middle_loses_nothing(production_product: Product, own_redis: Redis) -> None:
+    product, pause = production_product, Break()
+    async with Receiver(pause.behaviour) as receiver:
+        webhook, _ = await product.create_webhook(receiver.url, "tick")
+        await _publish_all(product)
+        await receiver.wait_for(BEFORE_THE_BREAK + 1, timeout=WITHIN_S)
+        assert await own_redis.command("FLUSHALL") == b"+OK"
+        pause.over.set()
+
+        await until(lambda: product.counts_of(webhook), {"SUCCEEDED": ALL})
+        assert _distinct(receiver) == ALL
+
+
+async def test_with_redis_down_publishing_answers_and_deliveries_arrive(
+    production_product: Product, own_redis: Redis
+) -> None:
+    product = production_product
+    async with Receiver() as receiver:
+        webhook, _ = await product.create_webhook(receiver.url, "tick")
+        await product.publish("tick", {"redis": "up"})
+        await receiver.wait_for(1, timeout=WITHIN_S)
+
+        own_redis.stop()
+        for number in range(3):
+            _, matched = await product.publish("tick", {"redis": "down", "number": number})
+            assert matched == 1
+        await receiver.wait_for(4, timeout=WITHIN_S)
+
+        own_redis.start()
+        await product.publish("tick", {"redis": "up again"})
+        await receiver.wait_for(5, timeout=WITHIN_S)
+        await until(lambda: product.counts_of(webhook), {"SUCCEEDED": 5})
+        assert len(receiver.requests) == 5
+
+
+async def test_two_servers_and_two_workers_make_one_request_of_one_delivery(start_production: StartsProduction) -> None:
+    async with start_production(workers=2) as product, Receiver() as receiver:
+        first = product.origin
+        await product.start_serve()
+        second = product.origin
+        product.origin = first
+        webhook, _ = await product.create_webhook(receiver.url, "tick")
+        for number in range(100):
+            product.origin = (second, first)[number % 2]
+            _, matched = await product.publish("tick", {"number": number})
+            assert matched == 1
+        await until(lambda: product.counts_of(webhook), {"SUCCEEDED": 100})
+        assert _distinct(receiver) == 100
+        assert len(receiver.requests) == 100
