@@ -129,6 +129,19 @@
     };
   }
 
+  // GraphiQL underlines every object given for a custom scalar. Ours, JSON, takes any value, so its check of the
+  // variables is told to let that pass; the way to it leads through an editor.
+  let patient = false;
+  function letJsonBeAnything() {
+    const editor = document.querySelector(".CodeMirror")?.CodeMirror;
+    if (patient || !editor) return;
+    const checks = editor.constructor.lint;
+    const check = checks["graphql-variables"];
+    checks["graphql-variables"] = (...given) =>
+      check(...given).filter(({ message }) => message !== 'Expected value of type "JSON".');
+    patient = true;
+  }
+
   const root = ReactDOM.createRoot(ui.graphiql);
   const storage = memoryStorage();
   const plugins = [GraphiQLPluginExplorer.explorerPlugin({ showAttribution: false })];
@@ -145,6 +158,7 @@
         defaultEditorToolsVisibility: "variables",
         inputValueDeprecation: true,
         schemaDescription: true,
+        onSchemaChange: letJsonBeAnything,
         shouldPersistHeaders: false,
         storage,
         plugins,
