@@ -156,6 +156,7 @@ document.addEventListener("securitypolicyviolation", (event) => violations.push(
 """
 
 RESULT = "document.querySelector('.graphiql-response .CodeMirror')?.CodeMirror.getValue()"
+VARIABLES = "document.querySelector('.graphiql-editor-tool .CodeMirror').CodeMirror"
 SHOWN_OPERATION = "document.querySelector('.graphiql-query-editor .CodeMirror')?.CodeMirror.operationName"
 
 
@@ -305,8 +306,11 @@ async def test_a_forgotten_key_is_used_no_more(visit: Visit, product: Product) -
     assert "errors" in await visit.run("WhoAmI")
 
 
-async def test_any_json_may_stand_in_the_variables(visit: Visit, product: Product) -> None:
+async def test_only_mistakes_in_the_variables_are_underlined(visit: Visit, product: Product) -> None:
     await visit.open()
     await visit.enter(product.token)
     await visit.run("PublishEvent")
-    assert await visit.page.locator(".graphiql-editor-tool .CodeMirror-lint-mark-error").count() == 0
+    given = {"input": {"type": "invoice.paid", "data": {"any": ["JSON", {"at": "all"}]}, "tpye": ""}}
+    await visit.page.evaluate(f"{VARIABLES}.setValue({json.dumps(given)!r})")
+    underlined = f"{VARIABLES}.state.lint.marked.map((mark) => mark.__annotation.message)"
+    await until(lambda: visit.page.evaluate(underlined), ['Type "PublishEventInput" does not have a field "tpye".'])
