@@ -38,7 +38,7 @@ def _distinct(receiver: Receiver) -> int:
 async def test_a_worker_killed_in_the_middle_loses_nothing(production_product: Product) -> None:
     product, pause = production_product, Break()
     async with Receiver(pause.behaviour) as receiver:
-        webhook, _ = await product.create_webhook(receiver.url, "tick", delivery={"timeoutSeconds": 5})
+        webhook, _ = await product.create_webhook(receiver.url, "tick", delivery={"timeoutSeconds": 2})
         await _publish_all(product)
         await receiver.wait_for(BEFORE_THE_BREAK + 1, timeout=WITHIN_S)
         [worker] = [process for process in product.processes if process.command[-1] == "worker"]
