@@ -16,6 +16,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from app.settings import Settings
+
 ROOT = Path(__file__).parent.parent
 ROOMS = ("app", "schema", "resolvers", "workers", "models")
 LOCKS = ("requirements.lock", "requirements-dev.lock")
@@ -172,6 +174,32 @@ def tracked_files() -> Iterator[Path]:
 
 def _text_of(file: Path) -> str:
     return file.read_bytes().decode(errors="ignore")
+
+
+# ── what is told ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_readme_describes_every_setting_and_no_other() -> None:
+    not_of_a_process = {"HOOKLINE_URL", "HOOKLINE_API_KEY", "HOOKLINE_REQUIRE_SERVICES"}
+    assert settings_in((ROOT / "README.md").read_text()) - not_of_a_process == settings_of(Settings)
+
+
+def test_a_setting_that_the_readme_lacks_is_noticed() -> None:
+    class Larger(Settings):
+        planted: int = 1
+
+    assert settings_of(Larger) - settings_of(Settings) == {"HOOKLINE_PLANTED"}
+    assert settings_in("`HOOKLINE_ALLOW_HTTP`, not HOOKLINE_ nor XHOOKLINE_Y") == {"HOOKLINE_ALLOW_HTTP"}
+
+
+def settings_of(settings: type[Settings]) -> set[str]:
+    """The environment variables it reads."""
+    return {f"HOOKLINE_{field.upper()}" for field in settings.model_fields}
+
+
+def settings_in(text: str) -> set[str]:
+    """The environment variables a text names."""
+    return set(re.findall(r"\bHOOKLINE_[A-Z]\w*", text))
 
 
 # ── the root script ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,14 +1,15 @@
 """A running Hookline for each story."""
 
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
-from tests.journeys.product import Product, dev, production
+from tests.journeys.product import Process, Product, dev, production
 from tests.services import PostgreSQL, Redis, redis_server
 
 StartsProduction = Callable[..., AbstractAsyncContextManager[Product]]
@@ -30,10 +31,9 @@ async def _product(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
 @pytest.fixture
 def product(_product: Product) -> Iterator[Product]:
     """Hookline in one process, and again on PostgreSQL and Redis. Shared: a story tells its own by its event types."""
-    before = [(process, len(process.output)) for process in _product.processes]
+    told = {process: len(process.output) for process in _product.processes}
     yield _product
-    for process, length in before:
-        sys.stdout.write(f"── {process.command}\n{process.output[length:]}")
+    _tell(_product, told)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def production_product(start_production: StartsProduction) -> AsyncIterato
         _tell(product)
 
 
-def _tell(product: Product) -> None:
-    """Leaves what the processes printed where pytest shows it, should the story fail."""
+def _tell(product: Product, told: Mapping[Process, int] = MappingProxyType({})) -> None:
+    """Leaves what the processes printed where pytest shows it, should the story fail; `told`: how much it knows."""
     for process in product.processes:
-        sys.stdout.write(f"── {process.command}\n{process.output}")
+        sys.stdout.write(f"── {' '.join(process.command)}\n{process.output[told.get(process, 0) :]}\n")
