@@ -16,6 +16,7 @@ import asyncpg
 from tortoise import Tortoise
 from tortoise.backends.base.config_generator import expand_db_url
 from tortoise.connection import get_connection
+from tortoise.exceptions import DBConnectionError
 from tortoise.migrations.api.migrate import migrate as run_migrations
 
 from models.ledger import Ledger
@@ -110,6 +111,24 @@ async def _alone(url: str) -> AsyncIterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+_TRANSIENT = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.exceptions.CannotConnectNowError,
+    asyncpg.exceptions.TooManyConnectionsError,
+    asyncpg.exceptions.OperatorInterventionError,
+    asyncpg.exceptions.TransactionRollbackError,
+    DBConnectionError,
+)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the database is only away for a moment, or in the way of itself: the same call may go through later."""
+    return isinstance(error, _TRANSIENT) or "database is locked" in str(error)
 
 
 async def _no_reset(connection: Any) -> None:

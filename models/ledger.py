@@ -138,6 +138,10 @@ class Settled:
 class Ledger(Protocol):
     """What the hot path asks of a database. Moments are milliseconds since 1970, UTC."""
 
+    async def ping(self) -> None:
+        """Asks the database for a sign of life; raises whatever is wrong with it."""
+        ...
+
     async def versions(self, organizations: Sequence[UUID]) -> dict[UUID, int]:
         """Each organization's version; deleted and unknown ones are absent."""
         ...
@@ -174,6 +178,10 @@ class Ledger(Protocol):
 
     async def events(self, ids: Sequence[UUID]) -> dict[UUID, StoredEvent]:
         """What is needed to send these events."""
+        ...
+
+    async def delivery_counts(self, events: Sequence[UUID]) -> dict[UUID, int]:
+        """How many deliveries each event was given when it was published; those with none are absent."""
         ...
 
     async def settle(self, settlements: Sequence[Settlement], now: int, failing_limit_ms: int) -> Settled:

@@ -115,6 +115,10 @@ class PostgresLedger:
         async with self._client.acquire_connection() as connection, connection.transaction():
             yield connection
 
+    async def ping(self) -> None:
+        async with self._connection() as connection:
+            await connection.execute("SELECT 1")
+
     async def versions(self, organizations: Sequence[UUID]) -> dict[UUID, int]:
         async with self._connection() as connection:
             rows = await connection.fetch(
@@ -207,6 +211,16 @@ class PostgresLedger:
                 "SELECT id, type, body, data_offset FROM event WHERE id = ANY($1::uuid[])", ids
             )
         return {row["id"]: StoredEvent(row["id"], row["type"], row["body"], row["data_offset"]) for row in rows}
+
+    async def delivery_counts(self, events: Sequence[UUID]) -> dict[UUID, int]:
+        async with self._connection() as connection:
+            rows = await connection.fetch(
+                "SELECT event_id, count(*) AS n FROM delivery WHERE event_id = ANY($1::uuid[]) AND trigger = $2 "
+                "GROUP BY event_id",
+                events,
+                int(DeliveryTrigger.EVENT),
+            )
+        return {row["event_id"]: row["n"] for row in rows}
 
     async def settle(self, settlements: Sequence[Settlement], now: int, failing_limit_ms: int) -> Settled:
         async with self._transaction() as connection:

@@ -97,6 +97,9 @@ class SqliteLedger:
             # aiosqlite has no public way to run a function in its thread; it is pinned, and this one is two years old.
             return await connection._execute(_transact, connection._conn, work)  # type: ignore[no-any-return]
 
+    async def ping(self) -> None:
+        await self._run(lambda db: db.execute("SELECT 1").fetchone())
+
     async def versions(self, organizations: Sequence[UUID]) -> dict[UUID, int]:
         def work(db: sqlite3.Connection) -> dict[UUID, int]:
             rows = db.execute(
@@ -203,6 +206,17 @@ class SqliteLedger:
                 [str(i) for i in ids],
             )
             return {e.id: e for e in (StoredEvent(UUID(row[0]), *row[1:]) for row in rows)}
+
+        return await self._run(work)
+
+    async def delivery_counts(self, events: Sequence[UUID]) -> dict[UUID, int]:
+        def work(db: sqlite3.Connection) -> dict[UUID, int]:
+            rows = db.execute(
+                f"SELECT event_id, count(*) FROM delivery WHERE event_id IN ({_marks(events)}) AND trigger = ? "
+                "GROUP BY event_id",
+                [*(str(e) for e in events), int(DeliveryTrigger.EVENT)],
+            )
+            return {UUID(event_id): count for event_id, count in rows}
 
         return await self._run(work)
 

@@ -1,0 +1,64 @@
+"""The ASGI app: every door, and what it opens on."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from schema.http import GraphQLRefused, graphql_app
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route, WebSocketRoute
+
+from app import graphiql, health, rest
+from app.authentication import Unauthenticated, caller_of
+from app.request_id import RequestIds, request_id_of
+from app.settings import Settings, read
+from app.wiring import House, hookline
+from resolvers.errors import Forbidden
+from schema.context import Context
+
+
+def application(opened: Callable[[], AbstractAsyncContextManager[House]], max_body_bytes: int) -> Starlette:
+    """The app on a house that is opened when the server starts and closed when it stops."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with opened() as house:
+            app.state.house = house
+            yield
+
+    graphql = graphql_app(_context_of, graphiql.graphiql_page)
+    app = Starlette(
+        lifespan=lifespan,
+        max_body_size=max_body_bytes,
+        routes=[
+            Route("/", _to_graphiql),
+            *graphiql.static_routes(),
+            Route("/graphql", graphql),
+            WebSocketRoute("/graphql", graphql),
+            *rest.routes(),
+            *health.routes(),
+        ],
+    )
+    app.add_middleware(RequestIds)
+    return app
+
+
+def serving() -> Starlette:
+    """For `hookline serve`: the settings of the environment; delivering is the workers' part."""
+    settings: Settings = read()
+    return application(lambda: hookline(settings), settings.max_body_bytes)
+
+
+async def _context_of(connection: HTTPConnection) -> Context:
+    try:
+        caller = await caller_of(connection)
+    except Unauthenticated as refused:
+        raise GraphQLRefused(401, "UNAUTHENTICATED", refused.message) from None
+    except Forbidden as refused:
+        raise GraphQLRefused(403, "FORBIDDEN", refused.message) from None
+    return Context(caller, request_id_of(connection))
+
+
+async def _to_graphiql(request: Request) -> Response:
+    return RedirectResponse("graphql")

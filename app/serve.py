@@ -1,0 +1,135 @@
+"""`hookline serve` and `hookline worker`: one process each, any number of them."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from app.settings import Settings, read
+from app.wiring import delivering, hookline
+from models.database import is_sqlite
+
+log = logging.getLogger("hookline")
+
+_SERVER_OPTIONS: dict[str, Any] = {
+    "access_log": False,  # one line for each outcome is the resolvers' and the engine's business
+    "log_config": None,
+    "http": "httptools",
+    "ws": "websockets-sansio",
+    "timeout_graceful_shutdown": 30,
+    "server_header": False,
+}
+
+
+def run_serve(host: str, port: int, processes: int) -> None:
+    """Runs the API until SIGTERM or SIGINT. Raises SettingsError."""
+    settings = read()
+    configure_logging(settings.log_level)
+    if processes == 1:
+        from app.asgi import serving
+
+        run(serve_until_told(serving(), host, port))
+        return
+    if is_sqlite(settings.database_url):
+        from app.settings import SettingsError
+
+        raise SettingsError("HOOKLINE_DATABASE_URL: SQLite serves one process; use PostgreSQL for --processes")
+    uvicorn.run("app.asgi:serving", factory=True, host=host, port=port, workers=processes, **_SERVER_OPTIONS)
+
+
+def run_worker() -> None:
+    """Delivers until SIGTERM or SIGINT. Raises SettingsError."""
+    settings = read()
+    configure_logging(settings.log_level)
+    run(_work(settings))
+
+
+async def _work(settings: Settings) -> None:
+    with told_to_stop() as stop:
+        async with hookline(settings) as house, delivering(house):
+            log.info("worker started concurrency=%d", settings.concurrency)
+            await stop.wait()
+            log.info("worker stops when what is in flight has ended in_flight=%d", house.engine.in_flight)
+
+
+async def serve_until_told(app: ASGIApp, host: str, port: int, started: Callable[[str], None] | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, lets open requests end, and returns. `started` is told the address."""
+    server = _Server(uvicorn.Config(app, host=host, port=port, loop="none", **_SERVER_OPTIONS))
+    with told_to_stop() as stop:
+        serving = asyncio.create_task(server.serve())
+        telling = asyncio.create_task(_tell(server, serving, stop, started))
+        await serving
+        telling.cancel()
+    if not server.started:
+        raise SystemExit(1)
+
+
+async def _tell(
+    server: uvicorn.Server, serving: asyncio.Task[None], stop: asyncio.Event, started: Callable[[str], None] | None
+) -> None:
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.01)
+    if server.started:
+        host, port = server.servers[0].sockets[0].getsockname()[:2]
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+        address = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+        log.info("listening on %s", address)
+        if started is not None:
+            started(address)
+    await stop.wait()
+    server.should_exit = True
+
+
+class _Server(uvicorn.Server):
+    """uvicorn would raise the signal again when it is done, and so never exit with 0; signals are ours."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.contextmanager
+def told_to_stop() -> Iterator[asyncio.Event]:
+    """An event that SIGTERM or SIGINT sets. A second signal ends the process at once."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell(number: int) -> None:
+        if stop.is_set():
+            raise SystemExit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, tell, number)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Runs it on uvloop, where there is one."""
+    loop_factory = None
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        loop_factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main)
+
+
+def configure_logging(level: str) -> None:
+    """Plain lines on standard error; libraries that would print arguments or addresses are kept quiet."""
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
+    )
+    for name in ("arq", "httpx", "httpcore", "tortoise", "aiosqlite", "uvicorn"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("uvicorn.error", "db_client"):
+        logging.getLogger(name).setLevel(logging.WARNING)

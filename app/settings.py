@@ -1,0 +1,107 @@
+"""Settings, from the environment: every name begins with `HOOKLINE_`. Read here alone."""
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from models.sealing import read_master_key
+
+Network = IPv4Network | IPv6Network
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong. The message names it and says what to do; it never repeats a value."""
+
+
+class Settings(BaseSettings):
+    """How this process runs. Each field is the environment variable `HOOKLINE_` and its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="HOOKLINE_", extra="ignore", hide_input_in_errors=True, frozen=True)
+
+    database_url: str = Field(
+        description="`postgres://user:password@host:port/name`, or `sqlite://path` for one process."
+    )
+    redis_url: str = Field(
+        default="redis://127.0.0.1:6379/0",
+        description="Where wake-ups travel. It may be wiped or away at any time: nothing is kept there.",
+    )
+    master_key: SecretStr = Field(
+        description="Seals signing secrets and header values: the base64 of 32 random bytes "
+        "(`openssl rand -base64 32`). Several, separated by commas: the first seals, all open."
+    )
+    allowed_networks: Annotated[tuple[Network, ...], NoDecode] = Field(
+        default=(),
+        description="Networks (CIDR, separated by commas) that webhooks may reach though they are not public.",
+    )
+    allow_http: bool = Field(default=False, description="Whether webhooks may have plain http URLs.")
+    max_webhooks: int = Field(default=50, ge=0, description="Webhooks an organization may have that are not DISABLED.")
+    max_payload_bytes: int = Field(default=262_144, ge=1, description="The largest event data, in bytes of JSON.")
+    max_body_bytes: int = Field(default=8_388_608, ge=1024, description="The largest request body, in bytes.")
+    idempotency_hours: int = Field(default=24, ge=1, le=48, description="How long an idempotency key is remembered.")
+    failing_limit_hours: float = Field(
+        default=120, gt=0, description="A webhook that has only failed for so long is disabled (never deleted)."
+    )
+    concurrency: int = Field(default=512, ge=1, description="Requests in flight at once, in each worker.")
+    database_pool: int = Field(default=10, ge=2, description="Database connections of each process.")
+    drain_seconds: float = Field(default=35, ge=0, description="How long SIGTERM waits for what is in flight.")
+    api_versions: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("2026-04-01",), description="Supported `api_version`s, separated by commas; the first is the default."
+    )
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+
+    @field_validator("allowed_networks", mode="before")
+    @classmethod
+    def _split_networks(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+
+    @field_validator("api_versions", mode="before")
+    @classmethod
+    def _split_versions(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        if value.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
+        return value.upper()
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        if not value.startswith(("postgres://", "postgresql://", "sqlite://")):
+            raise ValueError("must begin with postgres:// or sqlite://")
+        return value
+
+    @model_validator(mode="after")
+    def _usable(self) -> "Settings":
+        if not self.master_keys():
+            raise ValueError("master_key: must not be empty")
+        if not self.api_versions:
+            raise ValueError("api_versions: must name at least one version")
+        return self
+
+    def master_keys(self) -> list[bytes]:
+        """The keys, the one that seals first. Raises ValueError."""
+        return [read_master_key(part) for part in self.master_key.get_secret_value().split(",") if part.strip()]
+
+
+def read() -> Settings:
+    """The settings of the environment. Raises SettingsError with a line for each that is missing or wrong."""
+    try:
+        return Settings()  # type: ignore[call-arg]  # from the environment
+    except ValidationError as error:
+        raise SettingsError("\n".join(_line(problem) for problem in error.errors(include_input=False))) from None
+
+
+def _line(problem: object) -> str:
+    location = problem["loc"]  # type: ignore[index]
+    name = "_".join(["HOOKLINE", *(str(part).upper() for part in location[:1])])
+    if problem["type"] == "missing":  # type: ignore[index]
+        description = Settings.model_fields[str(location[0])].description
+        return f"{name} is not set. {description}"
+    return f"{name}: {problem['msg']}"  # type: ignore[index]

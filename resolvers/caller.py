@@ -1,0 +1,56 @@
+"""Who asks, for which organization, and what they may do."""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from uuid import UUID
+
+from resolvers.desk import Desk
+from resolvers.errors import Forbidden
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    WEBHOOKS_READ = "webhooks:read"
+    WEBHOOKS_WRITE = "webhooks:write"
+    EVENTS_READ = "events:read"
+    EVENTS_PUBLISH = "events:publish"
+    DELIVERIES_READ = "deliveries:read"
+    DELIVERIES_REPLAY = "deliveries:replay"
+    ADMIN = "admin"
+    """Keys and event types of the own organization."""
+    PLATFORM = "platform"
+    """Act for any organization, and make and end organizations. Not part of `*`."""
+    EVERYTHING = "*"
+    """All but `platform`."""
+
+
+ORDINARY = frozenset(Scope) - {Scope.PLATFORM, Scope.EVERYTHING}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated key, acting for one organization."""
+
+    desk: Desk
+    organization_id: UUID
+    key_id: UUID
+    scopes: frozenset[Scope]
+    """With `*` already spelt out."""
+    contract: str = "native"
+
+    def require(self, *scopes: Scope) -> None:
+        """Raises Forbidden unless the key has all of them."""
+        missing = [scope for scope in scopes if scope not in self.scopes]
+        if missing:
+            raise Forbidden([str(scope) for scope in missing])
+
+    def acting_for(self, organization_id: UUID) -> "Caller":
+        """The same key, acting for another organization. Only a platform key may; see `organizations.act_for`."""
+        return replace(self, organization_id=organization_id)
+
+
+def spelt_out(scopes: list[str]) -> frozenset[Scope]:
+    """The scopes a key really has: `*` stands for all ordinary ones."""
+    given = {Scope(scope) for scope in scopes}
+    return frozenset(given | ORDINARY if Scope.EVERYTHING in given else given) - {Scope.EVERYTHING}

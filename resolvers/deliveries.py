@@ -1,0 +1,115 @@
+"""Deliveries and their attempts: what became of each event for each webhook."""
+
+import shlex
+from collections.abc import Sequence
+from uuid import UUID
+
+from tortoise.queryset import QuerySet
+
+from models.attempt import Attempt
+from models.delivery import Delivery
+from models.event import Event
+from models.ids import Prefix
+from models.ledger import StoredEvent
+from models.webhook import PayloadEnvelope
+from resolvers.caller import Caller, Scope
+from resolvers.inputs import DeliveryFilter
+from resolvers.lookup import own
+from resolvers.paging import Page, PageRequest, page
+from workers.envelopes import body_for
+
+_CURL_BODY_MOST = 20_000
+
+
+async def get(caller: Caller, id: str) -> Delivery:
+    """Raises NotFound, Forbidden."""
+    caller.require(Scope.DELIVERIES_READ)
+    return await own(caller, Delivery.all(), Prefix.DELIVERY, id)
+
+
+async def list_(
+    caller: Caller,
+    filter: DeliveryFilter,
+    request: PageRequest,
+    *,
+    webhook_id: UUID | None = None,
+    event_id: UUID | None = None,
+) -> Page[Delivery]:
+    """One page of deliveries, the latest first. Raises ValidationFailed for the page's arguments, Forbidden."""
+    caller.require(Scope.DELIVERIES_READ)
+    return await page(_filtered(caller, filter, webhook_id, event_id), request)
+
+
+async def count(
+    caller: Caller, filter: DeliveryFilter, *, webhook_id: UUID | None = None, event_id: UUID | None = None
+) -> int:
+    """How many deliveries a filter finds. The slowest of all questions: asked only when somebody wants to know."""
+    caller.require(Scope.DELIVERIES_READ)
+    return await _filtered(caller, filter, webhook_id, event_id).count()
+
+
+async def by_ids(caller: Caller, ids: Sequence[UUID]) -> dict[UUID, Delivery]:
+    """Those of them that are the caller's."""
+    caller.require(Scope.DELIVERIES_READ)
+    rows = await Delivery.filter(id__in=list(ids), organization_id=caller.organization_id)
+    return {row.id: row for row in rows}
+
+
+async def attempts_of(caller: Caller, deliveries: Sequence[UUID]) -> dict[UUID, list[Attempt]]:
+    """Each delivery's attempts, oldest first."""
+    caller.require(Scope.DELIVERIES_READ)
+    found: dict[UUID, list[Attempt]] = {delivery_id: [] for delivery_id in deliveries}
+    rows = Attempt.filter(delivery_id__in=list(deliveries), organization_id=caller.organization_id)
+    for attempt in await rows.order_by("number", "id"):
+        found[attempt.delivery_id].append(attempt)
+    return found
+
+
+async def attempt(caller: Caller, id: str) -> Attempt:
+    """Raises NotFound, Forbidden."""
+    caller.require(Scope.DELIVERIES_READ)
+    return await own(caller, Attempt.all(), Prefix.ATTEMPT, id)
+
+
+def sent_body(event: Event, envelope: PayloadEnvelope) -> bytes:
+    """What a webhook with this envelope is sent for an event, byte for byte."""
+    return body_for(envelope, StoredEvent(event.id, event.type, bytes(event.body), event.data_offset))
+
+
+def curl(url: str, headers: Sequence[tuple[str, str]], body: str | None) -> str:
+    """A command that sends the same request again, to be pasted into a shell."""
+    skipped = {"host", "content-length"}
+    parts = ["curl", "-i", "-X", "POST", shlex.quote(url)]
+    parts += [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in headers if name.lower() not in skipped]
+    if body is not None and len(body) <= _CURL_BODY_MOST:
+        parts.append(f"--data-binary {shlex.quote(body)}")
+    elif body is not None:
+        parts.append("--data-binary @body.json")
+    return " ".join(parts)
+
+
+def _filtered(
+    caller: Caller, filter: DeliveryFilter, webhook_id: UUID | None, event_id: UUID | None
+) -> QuerySet[Delivery]:
+    query = Delivery.filter(organization_id=caller.organization_id)
+    if webhook_id is not None:
+        query = query.filter(webhook_id=webhook_id)
+    if event_id is not None:
+        query = query.filter(event_id=event_id)
+    if filter.status is not None:
+        query = query.filter(status__in=list(filter.status))
+    if filter.trigger is not None:
+        query = query.filter(trigger__in=list(filter.trigger))
+    if filter.event_types is not None:
+        query = query.filter(event_type__in=list(filter.event_types))
+    if filter.outcome is not None:
+        query = query.filter(last_outcome__in=list(filter.outcome))
+    if filter.status_code_gte is not None:
+        query = query.filter(last_status_code__gte=filter.status_code_gte)
+    if filter.status_code_lte is not None:
+        query = query.filter(last_status_code__lte=filter.status_code_lte)
+    if filter.created.since is not None:
+        query = query.filter(created_at__gte=filter.created.since)
+    if filter.created.until is not None:
+        query = query.filter(created_at__lt=filter.created.until)
+    return query

@@ -1,0 +1,160 @@
+"""API keys: making, importing, revoking them, and telling whose a token is."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from tortoise.expressions import Q
+
+from models.api_key import ApiKey, digest_of, new_token, shown_prefix_of
+from models.ids import Prefix, decode, new_id
+from models.moment import from_ms, now_ms, to_ms
+from models.organization import Organization
+from resolvers import validation
+from resolvers.caller import Caller, Scope, spelt_out
+from resolvers.desk import Desk
+from resolvers.errors import FieldErrorCode, FieldProblem, Forbidden, NotFound, ValidationFailed
+from resolvers.lookup import own
+
+CONTRACTS = ("native",)
+MAX_NAME = 200
+MIN_TOKEN, MAX_TOKEN = 16, 4096
+_TOUCH_EVERY = timedelta(minutes=1)
+
+
+async def list_(caller: Caller) -> list[ApiKey]:
+    """The organization's keys, the latest first, revoked ones included."""
+    caller.require(Scope.ADMIN)
+    return await ApiKey.filter(organization_id=caller.organization_id).order_by("-id")
+
+
+async def create(
+    caller: Caller,
+    *,
+    name: str,
+    scopes: Sequence[str],
+    contract: str = "native",
+    expires_at: datetime | None = None,
+) -> tuple[ApiKey, str]:
+    """A new key and its token, which can be read this once. Nobody gives away a scope they do not have.
+
+    Raises ValidationFailed, Forbidden.
+    """
+    caller.require(Scope.ADMIN)
+    problems = list(_problems(name, scopes, contract, expires_at))
+    if problems:
+        raise ValidationFailed(problems)
+    missing = sorted(str(scope) for scope in spelt_out(list(scopes)) - caller.scopes)
+    if missing:
+        raise Forbidden(missing, f"a key cannot give scopes that it lacks: {', '.join(missing)}")
+    return await create_for(caller.organization_id, name, scopes, contract, expires_at)
+
+
+async def revoke(caller: Caller, id: str) -> ApiKey:
+    """Ends a key, at once and for good; revoking it again changes nothing. Raises NotFound, Forbidden."""
+    caller.require(Scope.ADMIN)
+    return await _revoked(await own(caller, ApiKey.all(), Prefix.API_KEY, id))
+
+
+async def by_id(caller: Caller, key_id: UUID) -> ApiKey:
+    """The caller's own key."""
+    return await ApiKey.get(id=key_id)
+
+
+async def authenticate(desk: Desk, token: str) -> Caller | None:
+    """Who shows this token; None when it is unknown, revoked or expired, or its organization is gone."""
+    key = await ApiKey.filter(digest=digest_of(token)).first()
+    if key is None or key.revoked_at is not None:
+        return None
+    now = from_ms(desk.clock())
+    if key.expires_at is not None and key.expires_at <= now:
+        return None
+    if not await Organization.filter(id=key.organization_id, deleted_at__isnull=True).exists():
+        return None
+    if key.last_used_at is None or now - key.last_used_at >= _TOUCH_EVERY:
+        stale = Q(last_used_at__isnull=True) | Q(last_used_at__lte=now - _TOUCH_EVERY)
+        await asyncio.shield(ApiKey.filter(stale, id=key.id).update(last_used_at=now))
+    return Caller(desk, key.organization_id, key.id, spelt_out(key.scopes), key.contract)
+
+
+async def create_for(
+    organization_id: UUID,
+    name: str,
+    scopes: Sequence[str],
+    contract: str = "native",
+    expires_at: datetime | None = None,
+) -> tuple[ApiKey, str]:
+    """For the operator: a new key of an organization, and its token. Raises ValidationFailed."""
+    token = new_token()
+    return await import_token(organization_id, token, name, scopes, contract, expires_at), token
+
+
+async def import_token(
+    organization_id: UUID,
+    token: str,
+    name: str,
+    scopes: Sequence[str],
+    contract: str = "native",
+    expires_at: datetime | None = None,
+) -> ApiKey:
+    """For the operator: a key with a token that callers have already, of any format. Raises ValidationFailed."""
+    problems = list(_problems(name, scopes, contract, expires_at))
+    if not MIN_TOKEN <= len(token) <= MAX_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        message = f"must be {MIN_TOKEN} to {MAX_TOKEN} printable ASCII characters without blanks"
+        problems.append(FieldProblem(("token",), FieldErrorCode.INVALID_FORMAT, message))
+    elif await ApiKey.filter(digest=digest_of(token)).exists():
+        problems.append(FieldProblem(("token",), FieldErrorCode.DUPLICATE, "is known already"))
+    if problems:
+        raise ValidationFailed(problems)
+    return await ApiKey.create(
+        id=new_id(),
+        organization_id=organization_id,
+        name=name,
+        prefix=shown_prefix_of(token),
+        digest=digest_of(token),
+        scopes=list(dict.fromkeys(scopes)),
+        contract=contract,
+        created_at=from_ms(now_ms()),
+        expires_at=expires_at,
+    )
+
+
+async def list_all(organization_id: UUID | None = None) -> list[ApiKey]:
+    """For the operator: every key, or those of one organization."""
+    rows = ApiKey.all() if organization_id is None else ApiKey.filter(organization_id=organization_id)
+    return await rows.order_by("id")
+
+
+async def revoke_any(id: str) -> ApiKey:
+    """For the operator: ends any key. Raises NotFound."""
+    key_id = decode(Prefix.API_KEY, id)
+    key = await ApiKey.filter(id=key_id).first() if key_id is not None else None
+    if key is None:
+        raise NotFound(id)
+    return await _revoked(key)
+
+
+async def _revoked(key: ApiKey) -> ApiKey:
+    if key.revoked_at is None:
+        key.revoked_at = from_ms(now_ms())
+        await key.save(update_fields=["revoked_at"])
+    return key
+
+
+def _problems(name: str, scopes: Sequence[str], contract: str, expires_at: datetime | None) -> validation.Problems:
+    if not name.strip():
+        yield FieldProblem(("name",), FieldErrorCode.REQUIRED, "must not be empty")
+    yield from validation.text_problems("name", name, MAX_NAME)
+    known = [str(scope) for scope in Scope]
+    if not scopes:
+        yield FieldProblem(("scopes",), FieldErrorCode.TOO_SHORT, f"must name at least one of {', '.join(known)}")
+    for i, scope in enumerate(scopes):
+        if scope not in known:
+            message = f"must be one of {', '.join(known)}"
+            yield FieldProblem(("scopes", str(i)), FieldErrorCode.INVALID_FORMAT, message)
+    if contract not in CONTRACTS:
+        message = f"must be one of {', '.join(CONTRACTS)}"
+        yield FieldProblem(("contract",), FieldErrorCode.INVALID_FORMAT, message)
+    if expires_at is not None and (expires_at.tzinfo is None or to_ms(expires_at) <= now_ms()):
+        yield FieldProblem(("expiresAt",), FieldErrorCode.OUT_OF_RANGE, "must be a moment in the future")

@@ -1,0 +1,38 @@
+"""Finding rows of the caller's own organization by the ids that callers know."""
+
+from typing import TypeVar
+from uuid import UUID
+
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.models import Model
+from tortoise.queryset import QuerySet
+
+from models.ids import Prefix, decode
+from resolvers.caller import Caller
+from resolvers.errors import NotFound
+
+M = TypeVar("M", bound=Model)
+
+
+def decoded(prefix: Prefix, id: str) -> UUID:
+    """Raises NotFound for what is no id of this kind."""
+    found = decode(prefix, id)
+    if found is None:
+        raise NotFound(id)
+    return found
+
+
+async def own(
+    caller: Caller, rows: QuerySet[M], prefix: Prefix, id: str, *, lock_on: BaseDBAsyncClient | None = None
+) -> M:
+    """The row with this id, of the caller's organization. Raises NotFound; a foreign row is not found either.
+
+    `lock_on`: the transaction that is about to change the row.
+    """
+    rows = rows.filter(id=decoded(prefix, id), organization_id=caller.organization_id)
+    if lock_on is not None:
+        rows = rows.using_db(lock_on).select_for_update()
+    row = await rows.first()
+    if row is None:
+        raise NotFound(id)
+    return row

@@ -1,0 +1,236 @@
+"""The delivery engine: claims what is due, sends it concurrently, settles results in batches.
+
+    deliver_due ──claim──► in flight ──results──► settle
+         ▲                     │
+         └── poll, wake-up ◄───┘ a slot is free
+
+The rows are the truth. The engine holds nothing that a crash could lose: what it has claimed comes back when its
+lease runs out, and a result that comes too late is refused by its fencing token. No transaction is open while another's
+server is awaited.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from models.database import is_transient
+from models.ids import Prefix, encode
+from models.ledger import Claimed, Ledger, Settlement, StoredEvent
+from workers.courier import Courier
+from workers.targets import Target, Targets
+
+log = logging.getLogger("hookline.engine")
+
+_MAX_SETTLED_AT_ONCE = 500
+_GATHER_SECONDS = 0.025
+"""How long a nearly full engine waits for more free slots, so that it claims many at once and not one by one."""
+
+_UNSENDABLE_DELAY_MS = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much the engine takes on."""
+
+    concurrency: int = 512
+    """Requests in flight at once, in this process."""
+    batch: int = 128
+    """Deliveries claimed by one statement."""
+    poll_seconds: float = 1.0
+    """How long a lost wake-up can delay a delivery."""
+    failing_limit_ms: int = 5 * 24 * 3600 * 1000
+    """A webhook that has only failed for so long is disabled."""
+
+
+class Engine:
+    """Delivers what is due until it is stopped. One for each worker process."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        courier: Courier,
+        targets: Targets,
+        clock: Callable[[], int],
+        pace: Pace = Pace(),
+    ) -> None:
+        self._ledger = ledger
+        self._courier = courier
+        self._targets = targets
+        self._clock = clock
+        self._pace = pace
+        self._awake = asyncio.Event()
+        self._claiming = asyncio.Lock()
+        self._stopping = False
+        self._ended = False
+        self._in_flight: dict[asyncio.Task[None], Claimed] = {}
+        self._results: list[Settlement] = []
+        self._some_results = asyncio.Event()
+        self._last_claim_was_full = False
+        self._database_is_away = False
+
+    @property
+    def in_flight(self) -> int:
+        """Requests on their way now."""
+        return len(self._in_flight)
+
+    def wake(self) -> None:
+        """Something may have become due."""
+        self._awake.set()
+
+    async def run(self) -> None:
+        """Delivers until `stop`, then lets what is in flight end and settles it."""
+        settling = asyncio.create_task(self._settle_results())
+        try:
+            while not self._stopping:
+                self._awake.clear()
+                await self.deliver_due()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._awake.wait(), self._pace.poll_seconds)
+                if self._last_claim_was_full and self._free < self._pace.batch:
+                    await asyncio.sleep(_GATHER_SECONDS)
+            if self._in_flight:
+                await asyncio.wait(list(self._in_flight))
+            self._ended = True
+            self._some_results.set()
+            await settling
+        finally:
+            settling.cancel()
+
+    def stop(self) -> None:
+        """Claims nothing more; `run` returns when what is in flight has ended."""
+        self._stopping = True
+        self._awake.set()
+
+    async def abandon(self) -> None:
+        """Ends what is in flight now and gives it back, for the next worker to send at once."""
+        given_back = list(self._in_flight.values())
+        for task in list(self._in_flight):
+            task.cancel()
+        if given_back:
+            with suppress(Exception):
+                await self._ledger.release(given_back, self._clock())
+
+    async def deliver_due(self) -> int:
+        """Claims what is due, as far as there are free slots, and starts sending it. Answers how many."""
+        async with self._claiming:
+            limit = min(self._free, self._pace.batch)
+            if limit <= 0 or self._stopping:
+                return 0
+            try:
+                claimed = await self._ledger.claim(self._clock(), limit)
+                if claimed:
+                    await self._start(claimed)
+            except Exception as error:
+                self._note_failure("claim", error)
+                self._last_claim_was_full = False
+                return 0
+            self._database_is_away = False
+            self._last_claim_was_full = len(claimed) == limit
+            if self._last_claim_was_full:
+                self._awake.set()
+            return len(claimed)
+
+    @property
+    def _free(self) -> int:
+        return self._pace.concurrency - len(self._in_flight)
+
+    async def _start(self, claimed: Sequence[Claimed]) -> None:
+        try:
+            events = await self._ledger.events(list({one.event_id for one in claimed}))
+            targets = await self._targets.of(claimed)
+        except Exception:
+            with suppress(Exception):
+                await self._ledger.release(claimed, self._clock())
+            raise
+        unsendable = []
+        for one in claimed:
+            event, target = events.get(one.event_id), targets.get(one.webhook_id)
+            if event is None or target is None:
+                unsendable.append(one)
+                continue
+            task = asyncio.create_task(self._send(one, event, target))
+            self._in_flight[task] = one
+            task.add_done_callback(self._landed)
+        if unsendable:
+            # Deleted meanwhile, and then the next claim cancels them; or sealed under a key that the operator has
+            # yet to give us, and then they wait.
+            await self._ledger.release(unsendable, self._clock() + _UNSENDABLE_DELAY_MS)
+
+    async def _send(self, claimed: Claimed, event: StoredEvent, target: Target) -> None:
+        self._results.append(await self._courier.attempt(claimed, event, target))
+        self._some_results.set()
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        del self._in_flight[task]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("an attempt ended in a bug; the delivery comes back with its lease", exc_info=error)
+        if self._last_claim_was_full:
+            self._awake.set()
+
+    async def _settle_results(self) -> None:
+        while self._results or not self._ended:
+            await self._some_results.wait()
+            self._some_results.clear()
+            while self._results:
+                batch = self._results[:_MAX_SETTLED_AT_ONCE]
+                await self._settle(batch)
+                del self._results[: len(batch)]
+
+    async def _settle(self, batch: Sequence[Settlement]) -> None:
+        """Writes results, however long the database is away: until the leases run out they are still ours to write."""
+        pause = 0.05
+        while True:
+            try:
+                settled = await self._ledger.settle(batch, self._clock(), self._pace.failing_limit_ms)
+            except Exception as error:
+                if is_transient(error):
+                    self._note_failure("settle", error)
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, 1.0)
+                    continue
+                if len(batch) == 1:
+                    log.exception("a result could not be written; the delivery comes back with its lease")
+                    return
+                for one in batch:
+                    await self._settle([one])
+                return
+            self._database_is_away = False
+            for one in batch:
+                _log_outcome(one, refused=one.claimed.id not in settled.accepted)
+            for webhook_id, reason in settled.disabled:
+                log.warning("webhook disabled webhook=%s reason=%s", encode(Prefix.WEBHOOK, webhook_id), reason)
+            return
+
+    def _note_failure(self, what: str, error: Exception) -> None:
+        """Says once that the database is away, not at every poll."""
+        if not is_transient(error):
+            log.error("could not %s", what, exc_info=error)
+        elif not self._database_is_away:
+            self._database_is_away = True
+            log.warning("could not %s, will go on trying: %s", what, error or type(error).__name__)
+
+
+def _log_outcome(settlement: Settlement, *, refused: bool) -> None:
+    """One wide line for each outcome, with everything learnt; at DEBUG for successes, which are many."""
+    claimed, attempt = settlement.claimed, settlement.attempt
+    level = logging.DEBUG if attempt.error is None and not refused else logging.INFO
+    if log.isEnabledFor(level):
+        log.log(
+            level,
+            "attempt delivery=%s webhook=%s event=%s organization=%s number=%d outcome=%s status=%s code=%s ms=%.1f "
+            "due_at=%s refused=%s error=%s",
+            encode(Prefix.DELIVERY, claimed.id),
+            encode(Prefix.WEBHOOK, claimed.webhook_id),
+            encode(Prefix.EVENT, claimed.event_id),
+            encode(Prefix.ORGANIZATION, claimed.organization_id),
+            attempt.number,
+            attempt.outcome.name,
+            settlement.status.name,
+            attempt.response_status,
+            attempt.duration_us / 1000,
+            settlement.due_at,
+            refused,
+            attempt.error,
+        )
