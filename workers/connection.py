@@ -45,7 +45,7 @@ class AnswerReader:
         self._header_bytes = 0
         self._overhead = 0  # bytes that were not body: what the parser may be holding for us
         self._measured = False  # whether the answer says where its body ends
-        self._error: httpx.HTTPError | None = None
+        self._error: httpx.RemoteProtocolError | None = None  # raised in a callback, through the parser
         self._parser: Any = httptools.HttpResponseParser(self)
 
     def feed(self, data: bytes) -> bool:
@@ -87,8 +87,7 @@ class AnswerReader:
             return
         self._header_bytes += len(name) + len(value) + 4
         if len(self.headers) == self._limits.header_count or self._header_bytes > self._limits.head_bytes:
-            self._error = self._head_too_large()
-            raise self._error
+            raise self._head_too_large()
         self.headers.append((name, value))
         match name.lower():
             case b"content-length":
@@ -99,19 +98,19 @@ class AnswerReader:
     def on_headers_complete(self) -> None:
         if self.complete:
             return
-        status = self._parser.get_status_code()
+        status, version = self._parser.get_status_code(), self._parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise self._refusal(f"the answer is not HTTP/1.1: it says HTTP/{version}")
+        if status < 100:
+            raise self._refusal(f"the answer is not HTTP/1.1: there is no status {status:03}")
+        if status == 101:
+            raise self._refusal("the answer switches to another protocol")
         if status >= 200:
             self.status = status
             return
         self._interim_answers += 1
-        if status < 100:
-            self._error = httpx.RemoteProtocolError(f"the answer has no such status as {status:03}")
-        elif status == 101:
-            self._error = httpx.RemoteProtocolError("the answer switches to another protocol")
-        elif self._interim_answers > self._limits.interim_answers:
-            self._error = httpx.RemoteProtocolError("too many interim (1xx) answers")
-        if self._error is not None:
-            raise self._error
+        if self._interim_answers > self._limits.interim_answers:
+            raise self._refusal("too many interim (1xx) answers")
         self.headers.clear()
 
     def on_body(self, piece: bytes) -> None:
@@ -129,10 +128,14 @@ class AnswerReader:
             self.complete = True
             self.keep_alive = self._parser.should_keep_alive()
 
+    def _refusal(self, why: str) -> httpx.RemoteProtocolError:
+        self._error = httpx.RemoteProtocolError(why)
+        return self._error
+
     def _head_too_large(self) -> ResponseHeadTooLarge:
-        return ResponseHeadTooLarge(
-            f"the answer's headers exceed {self._limits.header_count} lines or {self._limits.head_bytes // 1024} KiB"
-        )
+        lines, kib = self._limits.header_count, self._limits.head_bytes // 1024
+        self._error = ResponseHeadTooLarge(f"the answer's headers exceed {lines} lines or {kib} KiB")
+        return self._error
 
 
 class _EnoughRead(Exception):

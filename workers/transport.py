@@ -104,9 +104,8 @@ class DeliveryTransport(httpx.AsyncBaseTransport):
         """Send `request` and return the complete response; the errors are those of `workers.delivery_errors`."""
         if self._closed:
             raise RuntimeError("the transport is closed")
+        origin = origin_of(request.url)
         message = request_bytes(request, await request.aread())
-        url = request.url
-        origin = (url.scheme, url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80))
         timeouts = request.extensions.get("timeout", {})
         deadline = asyncio.get_running_loop().time() + timeouts.get("total", self.timeout)
 
@@ -319,14 +318,21 @@ _TARGET = re.compile(rb"[\x21-\x7e]+")
 _FORBIDDEN_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 §5.5: a tab may stand there
 
 
+def origin_of(url: httpx.URL) -> Origin:
+    """Whom a request for `url` goes to. Raises UnsupportedProtocol, and LocalProtocolError for a port there is not."""
+    if url.scheme not in ("http", "https"):
+        raise httpx.UnsupportedProtocol(f"{url.scheme or 'a missing scheme'} is neither http nor https")
+    port = url.port if url.port is not None else 443 if url.scheme == "https" else 80
+    if not 0 < port < 65_536:
+        raise httpx.LocalProtocolError(f"there is no port {port}")
+    return url.scheme, url.raw_host.decode("ascii"), port
+
+
 def request_bytes(request: httpx.Request, body: bytes) -> bytes:
     """The request as it goes over the wire: `Host` first, the other headers in their order, the body unchanged.
 
-    Raises LocalProtocolError for what could be read as a second header or a second request, and UnsupportedProtocol
-    for a scheme other than http and https.
+    Raises LocalProtocolError for what could be read as a second header or a second request.
     """
-    if request.url.scheme not in ("http", "https"):
-        raise httpx.UnsupportedProtocol(f"{request.url.scheme or 'no scheme'} is neither http nor https")
     method, target = request.method.encode(), request.url.raw_path
     if not _TOKEN.fullmatch(method) or method in (b"HEAD", b"CONNECT"):
         raise httpx.LocalProtocolError("the method cannot be sent")
