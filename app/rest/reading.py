@@ -1,0 +1,107 @@
+"""Reading what a caller sent: never more than the cap, and never trusting it to be what it says."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from starlette.requests import Request
+
+from app.rest.refusals import MalformedJson, PayloadTooLarge, UnsupportedMediaType
+from resolvers import validation
+from resolvers.errors import FieldErrorCode, FieldProblem, ValidationFailed
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+
+Input = TypeVar("Input", bound=BaseModel)
+
+_JSON_TYPE = re.compile(r"application/(?:[\w.!#$&^+-]+\+)?json", re.IGNORECASE)
+_LONG_INTEGER = re.compile(rb"\d{19}")
+
+_TEXTS: Mapping[str, str] = {
+    "missing": "is required",
+    "string_type": "must be text",
+    "string_unicode": "must be text",
+    "list_type": "must be a list",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+}
+"""Pydantic's kinds of type error, as the end of a sentence that begins with the field's name."""
+
+
+async def json_of(request: Request, most: int, *, required: bool) -> Any:
+    """The body as JSON; an empty body that is not required is an empty object.
+
+    Raises UnsupportedMediaType, PayloadTooLarge as soon as more than `most` bytes have come, and MalformedJson.
+    """
+    if int(_content_length(request)) > most:
+        raise PayloadTooLarge(most)
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > most:
+            raise PayloadTooLarge(most)
+    if not raw and not required:
+        return {}
+    content_type = request.headers.get("content-type")
+    if content_type is not None and not _JSON_TYPE.fullmatch(content_type.partition(";")[0].strip()):
+        raise UnsupportedMediaType()
+    return parsed(bytes(raw))
+
+
+def parsed(raw: bytes) -> Any:
+    """JSON as RFC 8259 has it. Integers of any length stay what they are: they are signed and sent on."""
+    try:
+        value = orjson.loads(raw)
+        # Orjson makes floats of integers beyond 64 bits; the standard library is slower and keeps them.
+        return json.loads(raw) if _LONG_INTEGER.search(raw) else value
+    except orjson.JSONDecodeError as error:
+        raise MalformedJson(str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise MalformedJson("a number is too long, or lists and objects are nested too deeply") from error
+
+
+def typed(model: type[Input], value: Any) -> Input:
+    """The value as the model has it. Raises ValidationFailed, naming each field of another type."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise ValidationFailed(_problem_of(details) for details in error.errors(include_url=False)) from error
+
+
+def idempotency_key_of(request: Request) -> str | None:
+    """The header's value. Raises ValidationFailed unless it is 1 to 255 characters of printable ASCII."""
+    key = request.headers.get(IDEMPOTENCY_KEY)
+    problems = [
+        FieldProblem((IDEMPOTENCY_KEY,), problem.code, problem.message)
+        for problem in validation.idempotency_key_problems(key)
+    ]
+    if problems:
+        raise ValidationFailed(problems)
+    return key
+
+
+def _content_length(request: Request) -> str:
+    length = request.headers.get("content-length", "")
+    return length if length.isascii() and length.isdigit() and len(length) < 20 else "0"
+
+
+def _problem_of(error: ErrorDetails) -> FieldProblem:
+    code = FieldErrorCode.REQUIRED if error["type"] == "missing" else FieldErrorCode.INVALID_FORMAT
+    cause = error.get("ctx", {}).get("error")
+    message = _TEXTS.get(error["type"]) or (str(cause) if cause else _lowered(error["msg"]))
+    # The alternatives of a union are told apart by tags that no field name can equal.
+    return FieldProblem(tuple(str(word) for word in error["loc"] if not str(word).startswith("<")), code, message)
+
+
+def _lowered(message: str) -> str:
+    """`Input should be less than or equal to 100` → `should be less than or equal to 100`."""
+    return message.removeprefix("Input ")
