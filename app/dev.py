@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import click
 from arq.connections import ArqRedis
@@ -102,7 +103,8 @@ def _in_process_redis() -> Callable[[], ArqRedis]:
     server = FakeServer(server_type="redis", version=(7,))
 
     def make() -> ArqRedis:
-        return queue.connection(ConnectionPool(connection_class=FakeConnection, server=server))
+        connection: Any = FakeConnection
+        return queue.connection(ConnectionPool(connection_class=connection, server=server))
 
     return make
 
@@ -144,6 +146,7 @@ def _welcome(address: str, token: str, data: Path) -> str:
     def bold(text: str) -> str:
         return click.style(text, bold=True)
 
+    publish = """./hookline events publish order.created '{"id": 42}'"""
     where = "" if data == Path(".hookline") else f" --data {data}"
     return "\n".join(
         [
@@ -160,7 +163,7 @@ def _welcome(address: str, token: str, data: Path) -> str:
             "",
             "  In a third, publish one and see it arrive:",
             "",
-            f"    {bold(f'''./hookline events publish order.created '{{"id": 42}}'{where}''')}",
+            f"    {bold(publish + where)}",
             "",
             "  Loopback and plain http receivers are allowed here; `hookline serve` refuses both.",
             "",

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -60,34 +61,37 @@ async def _work(settings: Settings) -> None:
 
 async def serve_until_told(app: ASGIApp, host: str, port: int, started: Callable[[str], None] | None = None) -> None:
     """Serves until SIGTERM or SIGINT, lets open requests end, and returns. `started` is told the address."""
-    server = _Server(uvicorn.Config(app, host=host, port=port, loop="none", **_SERVER_OPTIONS))
+    server = _Server(uvicorn.Config(app, host=host, port=port, loop="none", **_SERVER_OPTIONS), started)
     with told_to_stop() as stop:
-        serving = asyncio.create_task(server.serve())
-        telling = asyncio.create_task(_tell(server, serving, stop, started))
-        await serving
-        telling.cancel()
+        obeying = asyncio.create_task(_obey(server, stop))
+        await server.serve()
+        obeying.cancel()
     if not server.started:
         raise SystemExit(1)
 
 
-async def _tell(
-    server: uvicorn.Server, serving: asyncio.Task[None], stop: asyncio.Event, started: Callable[[str], None] | None
-) -> None:
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.01)
-    if server.started:
-        host, port = server.servers[0].sockets[0].getsockname()[:2]
-        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-        address = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
-        log.info("listening on %s", address)
-        if started is not None:
-            started(address)
+async def _obey(server: uvicorn.Server, stop: asyncio.Event) -> None:
     await stop.wait()
     server.should_exit = True
 
 
 class _Server(uvicorn.Server):
-    """uvicorn would raise the signal again when it is done, and so never exit with 0; signals are ours."""
+    """Tells where it listens, and leaves signals to us: uvicorn would raise them again and so never exit with 0."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[str], None] | None) -> None:
+        super().__init__(config)
+        self._tell = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.started:
+            return
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+        address = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+        log.info("listening on %s", address)
+        if self._tell is not None:
+            self._tell(address)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from uuid import UUID
 
+from tortoise.functions import Count
 from tortoise.queryset import QuerySet
 
 from models.attempt import Attempt
@@ -11,11 +12,11 @@ from models.delivery import Delivery
 from models.event import Event
 from models.ids import Prefix
 from models.ledger import StoredEvent
-from models.webhook import PayloadEnvelope
+from models.webhook import PayloadEnvelope, Webhook
 from resolvers.caller import Caller, Scope
 from resolvers.inputs import DeliveryFilter
 from resolvers.lookup import own
-from resolvers.paging import Page, PageRequest, page
+from resolvers.paging import Page, PageRequest, page, pages
 from workers.envelopes import body_for
 
 _CURL_BODY_MOST = 20_000
@@ -46,6 +47,48 @@ async def count(
     """How many deliveries a filter finds. The slowest of all questions: asked only when somebody wants to know."""
     caller.require(Scope.DELIVERIES_READ)
     return await _filtered(caller, filter, webhook_id, event_id).count()
+
+
+async def pages_of_webhooks(
+    caller: Caller, webhooks: Sequence[UUID], filter: DeliveryFilter, request: PageRequest
+) -> dict[UUID, Page[Delivery]]:
+    """The same page of each webhook's deliveries, in two statements however many webhooks there are."""
+    caller.require(Scope.DELIVERIES_READ)
+    return await pages({i: _filtered(caller, filter, i, None) for i in webhooks}, request)
+
+
+async def pages_of_events(caller: Caller, events: Sequence[UUID], request: PageRequest) -> dict[UUID, Page[Delivery]]:
+    """The same page of each event's deliveries, in two statements however many events there are."""
+    caller.require(Scope.DELIVERIES_READ)
+    return await pages({i: _filtered(caller, DeliveryFilter(), None, i) for i in events}, request)
+
+
+async def counts_of_webhooks(caller: Caller, webhooks: Sequence[UUID], filter: DeliveryFilter) -> dict[UUID, int]:
+    """How many deliveries a filter finds for each webhook."""
+    caller.require(Scope.DELIVERIES_READ)
+    rows = _filtered(caller, filter, None, None).filter(webhook_id__in=list(webhooks))
+    return await _counts(rows, "webhook_id", webhooks)
+
+
+async def counts_of_events(caller: Caller, events: Sequence[UUID]) -> dict[UUID, int]:
+    """How many deliveries each event has."""
+    caller.require(Scope.DELIVERIES_READ)
+    rows = _filtered(caller, DeliveryFilter(), None, None).filter(event_id__in=list(events))
+    return await _counts(rows, "event_id", events)
+
+
+async def bodies_of(caller: Caller, deliveries: Sequence[UUID]) -> dict[UUID, bytes]:
+    """What each delivery's receiver is sent, byte for byte; those whose event or webhook is gone are absent."""
+    caller.require(Scope.DELIVERIES_READ)
+    rows = await Delivery.filter(id__in=list(deliveries), organization_id=caller.organization_id)
+    events = {e.id: e for e in await Event.filter(id__in=list({row.event_id for row in rows}))}
+    webhooks = Webhook.filter(id__in=list({row.webhook_id for row in rows}))
+    envelopes = {found[0]: found[1] for found in await webhooks.values_list("id", "envelope")}
+    return {
+        row.id: sent_body(events[row.event_id], envelopes[row.webhook_id])
+        for row in rows
+        if row.event_id in events and row.webhook_id in envelopes
+    }
 
 
 async def by_ids(caller: Caller, ids: Sequence[UUID]) -> dict[UUID, Delivery]:
@@ -86,6 +129,11 @@ def curl(url: str, headers: Sequence[tuple[str, str]], body: str | None) -> str:
     elif body is not None:
         parts.append("--data-binary @body.json")
     return " ".join(parts)
+
+
+async def _counts(rows: QuerySet[Delivery], column: str, keys: Sequence[UUID]) -> dict[UUID, int]:
+    found = await rows.annotate(n=Count("id")).group_by(column).values_list(column, "n")
+    return dict.fromkeys(keys, 0) | {UUID(str(row[0])): row[1] for row in found}
 
 
 def _filtered(

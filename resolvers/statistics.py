@@ -106,32 +106,34 @@ async def of_webhooks(caller: Caller, webhooks: Sequence[UUID], window: StatsWin
     return {i: _stats(i, window, now, sums[i], waiting[i], oldest.get(i), health.get(i)) for i in ids}
 
 
-async def buckets(caller: Caller, webhook_id: UUID, window: StatsWindow, count: int) -> list[StatsBucket]:
-    """Even slices of the window, oldest first, empty ones included. Raises ValidationFailed, Forbidden.
+async def buckets_of(
+    caller: Caller, webhooks: Sequence[UUID], window: StatsWindow, count: int
+) -> dict[UUID, list[StatsBucket]]:
+    """Even slices of the window for each webhook, oldest first, empty ones included.
 
-    A row of counters falls whole into the slice in which it begins, so a slice is exact to a minute in the first 25
-    hours back and to an hour before.
+    A row of counters falls whole into the slice in which it begins, so a slice is exact to a minute in the last day
+    and to an hour before. Raises ValidationFailed, Forbidden.
     """
     caller.require(Scope.WEBHOOKS_READ)
     if not 1 <= count <= MAX_BUCKETS:
         raise ValidationFailed.of("count", FieldErrorCode.OUT_OF_RANGE, f"must be 1 to {MAX_BUCKETS}")
-    ids = await _own(caller, [webhook_id])
+    ids = await _own(caller, webhooks)
     now = caller.desk.clock()
     since, width = now - window.ms, window.ms / count
-    sums = [_Sum() for _ in range(count)]
+    sums = {webhook_id: [_Sum() for _ in range(count)] for webhook_id in ids}
     for row in await _rows(ids, since, now) if ids else []:
         at = min(max(int((row["start"] - since) / width), 0), count - 1)
-        sums[at].add(row)
-    return [
-        StatsBucket(
-            start=from_ms(round(since + i * width)),
-            attempts=one.counters["attempts"],
-            succeeded=one.counters["attempts_succeeded"],
-            failed=one.counters["attempts"] - one.counters["attempts_succeeded"],
-            p95_latency_ms=quantile(one.histogram, 0.95, one.counters["max_us"] / 1000),
-        )
-        for i, one in enumerate(sums)
-    ]
+        sums[UUID(str(row["webhook_id"]))][at].add(row)
+    return {
+        webhook_id: [_bucket(from_ms(round(since + i * width)), one) for i, one in enumerate(slices)]
+        for webhook_id, slices in sums.items()
+    }
+
+
+def _bucket(start: datetime, sums: _Sum) -> StatsBucket:
+    attempts, succeeded = sums.counters["attempts"], sums.counters["attempts_succeeded"]
+    p95 = quantile(sums.histogram, 0.95, sums.counters["max_us"] / 1000)
+    return StatsBucket(start, attempts, succeeded, attempts - succeeded, p95)
 
 
 async def _own(caller: Caller, webhooks: Sequence[UUID]) -> list[UUID]:
