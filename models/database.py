@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 from tortoise import Tortoise
 from tortoise.backends.base.config_generator import expand_db_url
+from tortoise.backends.base.executor import EXECUTOR_CACHE
 from tortoise.connection import get_connection
 from tortoise.exceptions import DBConnectionError
 from tortoise.migrations.api.migrate import migrate as run_migrations
@@ -78,6 +79,7 @@ async def connect(url: str, *, pool_size: int = 10) -> AsyncIterator[Ledger]:
         yield SqliteLedger(client) if is_sqlite(url) else PostgresLedger(client)  # type: ignore[arg-type]
     finally:
         await Tortoise.close_connections()
+        EXECUTOR_CACHE.clear()  # Tortoise keeps SQL by a connection's name: the next database may speak another dialect
 
 
 async def migrate(url: str) -> None:
