@@ -3,7 +3,7 @@
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.sealing import read_master_key
@@ -77,17 +77,27 @@ class Settings(BaseSettings):
             raise ValueError("must begin with postgres:// or sqlite://")
         return value
 
-    @model_validator(mode="after")
-    def _usable(self) -> "Settings":
-        if not self.master_keys():
-            raise ValueError("master_key: must not be empty")
-        if not self.api_versions:
-            raise ValueError("api_versions: must name at least one version")
-        return self
+    @field_validator("master_key")
+    @classmethod
+    def _usable_master_key(cls, value: SecretStr) -> SecretStr:
+        if not _keys_in(value):
+            raise ValueError("must not be empty")
+        return value
+
+    @field_validator("api_versions")
+    @classmethod
+    def _some_version(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("must name at least one version")
+        return value
 
     def master_keys(self) -> list[bytes]:
-        """The keys, the one that seals first. Raises ValueError."""
-        return [read_master_key(part) for part in self.master_key.get_secret_value().split(",") if part.strip()]
+        """The keys, the one that seals first."""
+        return _keys_in(self.master_key)
+
+
+def _keys_in(value: SecretStr) -> list[bytes]:
+    return [read_master_key(part) for part in value.get_secret_value().split(",") if part.strip()]
 
 
 def read() -> Settings:
@@ -104,4 +114,4 @@ def _line(problem: object) -> str:
     if problem["type"] == "missing":  # type: ignore[index]
         description = Settings.model_fields[str(location[0])].description
         return f"{name} is not set. {description}"
-    return f"{name}: {problem['msg']}"  # type: ignore[index]
+    return f"{name}: {problem['msg'].removeprefix('Value error, ')}"  # type: ignore[index]

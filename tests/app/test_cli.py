@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import hookline
+from models.sealing import new_master_key
 
 ROOT = Path(__file__).parents[2]
 SECRET = "bm90LWEtcmVhbC1rZXk"
@@ -98,29 +99,25 @@ def test_each_bad_setting_is_named_in_a_line_and_no_value_is_repeated(command: s
     assert "Traceback" not in done.stderr
 
 
-def test_a_master_key_that_is_none_is_not_repeated(tmp_path: Path) -> None:
-    url = f"sqlite://{tmp_path / 'hookline.db'}"
-    done = run_app("worker", cwd=tmp_path, HOOKLINE_DATABASE_URL=url, HOOKLINE_MASTER_KEY=SECRET)
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("HOOKLINE_MASTER_KEY", SECRET, "a master key is the base64 of 32 bytes; this is not"),
+        ("HOOKLINE_MASTER_KEY", ",", "must not be empty"),
+        ("HOOKLINE_DATABASE_URL", SECRET, "must begin with postgres:// or sqlite://"),
+        ("HOOKLINE_API_VERSIONS", ",", "must name at least one version"),
+        ("HOOKLINE_LOG_LEVEL", SECRET, "must be DEBUG, INFO, WARNING or ERROR"),
+        ("HOOKLINE_CONCURRENCY", "0", "Input should be greater than or equal to 1"),
+    ],
+)
+def test_a_bad_value_is_explained_under_its_name(name: str, value: str, complaint: str, tmp_path: Path) -> None:
+    good = {"HOOKLINE_DATABASE_URL": f"sqlite://{tmp_path}/hookline.db", "HOOKLINE_MASTER_KEY": new_master_key()}
+    done = run_app("worker", cwd=tmp_path, **{**good, name: value})
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert "a master key is the base64 of 32 bytes" in done.stderr
+    assert done.stderr.startswith(f"Error: {name}: {complaint}")
+    assert done.stderr.count("\n") == 1
     assert SECRET not in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_a_second_dev_on_the_same_data_is_refused_with_a_way_out(tmp_path: Path) -> None:
-    import fcntl
-
-    (tmp_path / ".hookline").mkdir()
-    with (tmp_path / ".hookline" / "lock").open("w") as lock:
-        lock.write("17")
-        lock.flush()
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        done = run_app("dev", "--port", "0", cwd=tmp_path)
-
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "is in use by another `hookline dev` (process 17)" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_the_printed_schema_is_the_one_that_is_kept(tmp_path: Path) -> None:
