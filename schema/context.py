@@ -1,0 +1,29 @@
+"""What every field may ask: who calls, and the loaders of this operation."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import strawberry
+
+from resolvers.caller import Caller
+from schema.loaders import Loaders
+
+
+@dataclass(slots=True)
+class Context:
+    """One operation's context. A connection (HTTP or WebSocket) makes one, each operation takes a fresh copy of it."""
+
+    caller: Caller
+    request_id: str
+    """Named in the answer to a request that met a bug, and in the log beside the bug."""
+    loaders: Loaders = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.loaders = Loaders(self.caller)
+
+    def for_one_operation(self) -> "Context":
+        """The same caller with empty loaders: a loader that outlives its operation would answer with stale rows."""
+        return replace(self)
+
+
+Info = strawberry.Info[Context, Any]

@@ -1,0 +1,19 @@
+"""Strawberry's decorators, typed: a decorated resolver keeps its own type, and a description is not optional."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+import strawberry
+from strawberry.extensions import FieldExtension
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def field(*, description: str, extensions: Sequence[FieldExtension] = ()) -> Callable[[F], F]:
+    """A field with a resolver."""
+    return cast(Callable[[F], F], strawberry.field(description=description, extensions=[*extensions]))
+
+
+def mutation(*, description: str, extensions: Sequence[FieldExtension] = ()) -> Callable[[F], F]:
+    """A field of Mutation."""
+    return cast(Callable[[F], F], strawberry.mutation(description=description, extensions=[*extensions]))

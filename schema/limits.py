@@ -1,0 +1,276 @@
+"""What a document may ask for. Checked before GraphQL's own rules, so that a document made to hurt is refused early.
+
+Each fragment is measured once, however often it is spread: a chain of fragments that each spread the next one twice
+would otherwise cost twice as much with each link.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    GraphQLInterfaceType,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    InlineFragmentNode,
+    IntValueNode,
+    OperationDefinitionNode,
+    SelectionSetNode,
+    VariableNode,
+    get_named_type,
+    get_nullable_type,
+    is_list_type,
+    parse,
+    specified_rules,
+)
+from strawberry.extensions import SchemaExtension
+from strawberry.schema.schema import validate_document
+
+from resolvers.paging import DEFAULT_SIZE
+from schema.errors import RequestError
+
+MAX_TOKENS = 2000
+"""Of one document. Checked while it is parsed."""
+MAX_DEPTH = 12
+"""Levels of fields (GraphQL Golden Path, draft of 2026). Introspection is bounded by GraphQL's own rule."""
+MAX_ALIASES = 30
+"""Of one operation. Each `__schema` and `__type` counts as ten, and what is in it ten times."""
+MAX_REPEATS = 30
+"""Of one name among the fields beside each other: GraphQL's rule that compares those takes quadratic time."""
+MAX_PAGES_DEEP = 2
+"""Paged lists within paged lists: the deliveries of each webhook, but not the deliveries of each of their events."""
+MAX_OBJECTS = 5000
+"""That an answer could hold, by the sizes of the pages that are asked for."""
+
+ASSUMED_SIZE = 10
+"""Of a list that has no size argument."""
+_ENOUGH = 1_000_000
+"""Where counting stops: numbers that double at each fragment would get very long."""
+_MAX_NESTING = 60
+_SIZES = ("first", "last", "count", "input")
+"""The arguments that say how long a list is; `input` where it is a list itself."""
+_WITH_FIELDS = (GraphQLObjectType, GraphQLInterfaceType)
+_CACHED_DOCUMENTS = 256
+_CACHED_CHARACTERS = 10_000
+"""Longer documents are read afresh each time, so that the caches hold at most some megabytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How large a selection is."""
+
+    depth: int = 0
+    pages_deep: int = 0
+    aliases: int = 0
+    objects: int = 0
+
+    def beside(self, other: "Measure") -> "Measure":
+        """The two together in one selection set."""
+        return Measure(
+            max(self.depth, other.depth),
+            max(self.pages_deep, other.pages_deep),
+            min(self.aliases + other.aliases, _ENOUGH),
+            min(self.objects + other.objects, _ENOUGH),
+        )
+
+
+class TooNested(Exception):
+    """Deeper than any sensible document, fragments included; measuring stops so that the stack does not run out."""
+
+
+class Scale:
+    """Measures the operations of one document under one set of variables."""
+
+    def __init__(self, schema: GraphQLSchema, document: DocumentNode, variables: Mapping[str, Any]) -> None:
+        self._schema = schema
+        self._fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
+        self._variables = variables
+        self._measured: dict[str, Measure] = {}
+        self._open: set[str] = set()
+        self._level = 0
+        self.repeats = 0
+        """How often the most frequent name stands in one selection set."""
+        self.sizes_vary = False
+        """Whether a page's size is a variable."""
+
+    def operation(self, node: OperationDefinitionNode) -> Measure:
+        """Raises TooNested."""
+        return self._selected(node.selection_set, self._schema.get_root_type(node.operation))
+
+    def _selected(self, selection_set: SelectionSetNode, parent: GraphQLNamedType | None) -> Measure:
+        """What is selected of one type. What the schema does not know is left to GraphQL's own rules."""
+        self._level += 1
+        if self._level > _MAX_NESTING:
+            raise TooNested
+        total, names = Measure(), Counter[str]()
+        for selection in selection_set.selections:
+            match selection:
+                case FieldNode():
+                    names[(selection.alias or selection.name).value] += 1
+                    total = total.beside(self._field(selection, parent))
+                case InlineFragmentNode():
+                    condition = selection.type_condition
+                    inner = self._schema.get_type(condition.name.value) if condition else parent
+                    total = total.beside(self._selected(selection.selection_set, inner))
+                case FragmentSpreadNode():
+                    names[f"...{selection.name.value}"] += 1
+                    total = total.beside(self._fragment(selection.name.value))
+        self.repeats = max(self.repeats, *names.values())
+        self._level -= 1
+        return total
+
+    def _fragment(self, name: str) -> Measure:
+        if name not in self._measured:
+            fragment = self._fragments.get(name)
+            if fragment is None or name in self._open:
+                return Measure()
+            self._open.add(name)
+            parent = self._schema.get_type(fragment.type_condition.name.value)
+            self._measured[name] = self._selected(fragment.selection_set, parent)
+        return self._measured[name]
+
+    def _field(self, node: FieldNode, parent: GraphQLNamedType | None) -> Measure:
+        aliases = 1 if node.alias else 0
+        if node.name.value.startswith("__"):
+            if node.selection_set:
+                aliases += 10 * (1 + self._selected(node.selection_set, None).aliases)
+            return Measure(aliases=min(aliases, _ENOUGH))
+        field = parent.fields.get(node.name.value) if isinstance(parent, _WITH_FIELDS) else None
+        named = get_named_type(field.type) if field else None
+        inner = self._selected(node.selection_set, named) if node.selection_set else Measure()
+        paged, size = _is_connection(named), 1
+        if paged:
+            size = self._size(node, DEFAULT_SIZE)
+        elif (
+            field and node.selection_set and is_list_type(get_nullable_type(field.type)) and not _is_connection(parent)
+        ):
+            size = self._size(node, ASSUMED_SIZE)
+        return Measure(
+            depth=1 + inner.depth,
+            pages_deep=inner.pages_deep + paged,
+            aliases=min(aliases + inner.aliases, _ENOUGH),
+            objects=min(size * ((node.selection_set is not None) + inner.objects), _ENOUGH),
+        )
+
+    def _size(self, node: FieldNode, assumed: int) -> int:
+        for argument in node.arguments or ():
+            if argument.name.value not in _SIZES:
+                continue
+            value: Any = None
+            if isinstance(argument.value, IntValueNode):
+                value = int(argument.value.value)
+            elif isinstance(argument.value, VariableNode):
+                self.sizes_vary = True
+                value = self._variables.get(argument.value.name.value)
+            if isinstance(value, list):
+                value = len(value)
+            if isinstance(value, int):
+                return max(value, 0)
+        return assumed
+
+
+def _is_connection(type_: GraphQLNamedType | None) -> bool:
+    return type_ is not None and type_.name.endswith("Connection")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found in a document."""
+
+    errors: tuple[GraphQLError, ...]
+    sizes_vary: bool = False
+    """Whether its size must be judged again with each request's variables."""
+
+
+def judge(schema: GraphQLSchema, document: DocumentNode) -> Verdict:
+    """The limits, and, within them, GraphQL's own rules."""
+    errors, sizes_vary = _beyond_limits(schema, document, {})
+    return Verdict(tuple(errors or validate_document(schema, document, tuple(specified_rules))), sizes_vary)
+
+
+def _beyond_limits(
+    schema: GraphQLSchema, document: DocumentNode, variables: Mapping[str, Any]
+) -> tuple[list[GraphQLError], bool]:
+    errors: list[GraphQLError] = []
+    sizes_vary = False
+    for operation in document.definitions:
+        if not isinstance(operation, OperationDefinitionNode):
+            continue
+        scale = Scale(schema, document, _defaults(operation) | dict(variables))
+        try:
+            measure = scale.operation(operation)
+        except TooNested:
+            return [_refusal(operation, f"is nested more than {_MAX_NESTING} levels deep, fragments included")], False
+        sizes_vary |= scale.sizes_vary
+        for is_, most, what in (
+            (measure.depth, MAX_DEPTH, "levels of fields"),
+            (measure.pages_deep, MAX_PAGES_DEEP, "paged lists within each other"),
+            (measure.aliases, MAX_ALIASES, "aliases (introspection counts tenfold)"),
+            (scale.repeats, MAX_REPEATS, "times the same field or fragment side by side"),
+            (measure.objects, MAX_OBJECTS, "objects in the answer; ask for smaller pages"),
+        ):
+            if is_ > most:
+                shown = is_ if is_ < _ENOUGH else f"over {_ENOUGH}"
+                errors.append(_refusal(operation, f"asks for {shown} where at most {most} are allowed: {what}"))
+    return errors, sizes_vary
+
+
+def _refusal(operation: OperationDefinitionNode, reason: str) -> GraphQLError:
+    return RequestError(f"the {operation.operation.value} {reason}", "QUERY_TOO_LARGE", operation)
+
+
+def _defaults(operation: OperationDefinitionNode) -> dict[str, Any]:
+    return {
+        definition.variable.name.value: int(definition.default_value.value)
+        for definition in operation.variable_definitions or ()
+        if isinstance(definition.default_value, IntValueNode)
+    }
+
+
+def read(text: str) -> DocumentNode:
+    """Raises GraphQLSyntaxError."""
+    return parse(text, max_tokens=MAX_TOKENS)
+
+
+read_once = lru_cache(maxsize=_CACHED_DOCUMENTS)(read)
+
+
+@lru_cache(maxsize=_CACHED_DOCUMENTS)
+def judge_once(schema: GraphQLSchema, text: str) -> Verdict:
+    """The verdict on a document that was read before. Keyed by its text: comparing syntax trees costs more."""
+    return judge(schema, read_once(text))
+
+
+class Documents(SchemaExtension):
+    """Reads, judges and remembers documents."""
+
+    def on_parse(self) -> Iterator[None]:
+        execution = self.execution_context
+        execution.parse_options["max_tokens"] = MAX_TOKENS
+        text = execution.query
+        if text is not None and execution.graphql_document is None:
+            # What cannot be read is left to Strawberry, which reads it again and answers with the error.
+            with suppress(GraphQLError):
+                execution.graphql_document = read_once(text) if len(text) <= _CACHED_CHARACTERS else read(text)
+        yield
+
+    def on_validate(self) -> Iterator[None]:
+        execution, schema = self.execution_context, self.execution_context.schema._schema
+        text, document = execution.query, execution.graphql_document
+        if document is not None:
+            cached = text is not None and len(text) <= _CACHED_CHARACTERS
+            verdict = judge_once(schema, text) if cached else judge(schema, document)
+            errors = list(verdict.errors)
+            if not errors and verdict.sizes_vary:
+                errors, _ = _beyond_limits(schema, document, execution.variables or {})
+            execution.pre_execution_errors = errors
+        yield
