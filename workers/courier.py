@@ -1,7 +1,8 @@
 """One attempt: sign, send, and judge what came back. Knows nothing of the database."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from random import random
 
 import httpx
@@ -24,6 +25,42 @@ REDACTED = "[redacted]"
 _HEADERS_KEPT = 50
 _HEADER_VALUE_KEPT = 1000
 
+Headers = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A request, complete. What is previewed and what is sent are made by the same `request_for`."""
+
+    url: httpx.URL
+    headers: Headers
+    """As they are written and in the order they are sent, Host and Content-Length among them."""
+    body: bytes
+    secret_headers: frozenset[str]
+    """Names, in lower case, of headers whose values nobody is shown."""
+
+    def shown_headers(self) -> list[tuple[str, str]]:
+        """The headers with their secrets redacted."""
+        secret = self.secret_headers
+        return [(name, REDACTED if name.lower() in secret else value) for name, value in self.headers]
+
+
+def request_for(target: Target, event: StoredEvent, now: int) -> Outgoing:
+    """The request that takes an event to a webhook at a moment (milliseconds since 1970)."""
+    body = body_for(target.envelope, event)
+    signed = sign(
+        target.profiles, target.keys_at(now), id=encode(Prefix.EVENT, event.id), timestamp=now // 1000, body=body
+    )
+    headers = (
+        ("Host", target.url.netloc.decode("ascii")),
+        ("content-type", CONTENT_TYPE),
+        ("user-agent", USER_AGENT),
+        *signed,
+        *target.custom_headers,
+        ("Content-Length", str(len(body))),
+    )
+    return Outgoing(target.url, headers, body, _secret_headers(target))
+
 
 class Courier:
     """Makes attempts over a transport. One for each process.
@@ -45,15 +82,7 @@ class Courier:
         """Sends once and says what became of it. Never raises for anything that a receiver does."""
         started_at = self._clock()
         began = time.perf_counter_ns()
-        body = body_for(target.envelope, event)
-        signed = sign(
-            target.profiles,
-            target.keys_at(started_at),
-            id=encode(Prefix.EVENT, event.id),
-            timestamp=started_at // 1000,
-            body=body,
-        )
-        headers = [("content-type", CONTENT_TYPE), ("user-agent", USER_AGENT), *signed, *target.custom_headers]
+        outgoing = request_for(target, event, started_at)
         record = AttemptRecord(
             id=new_id(),
             number=claimed.number,
@@ -61,19 +90,19 @@ class Courier:
             error=None,
             started_at=started_at,
             duration_us=0,
-            request_url=str(target.url),
-            request_bytes=len(body),
+            request_url=str(outgoing.url),
+            request_headers=_kept(outgoing.shown_headers()),
+            request_bytes=len(outgoing.body),
         )
         response: httpx.Response | None = None
         try:
             request = httpx.Request(
                 "POST",
-                target.url,
-                headers=headers,
-                content=body,
+                outgoing.url,
+                headers=[(name.encode("ascii"), value.encode("ascii")) for name, value in outgoing.headers],
+                stream=httpx.ByteStream(outgoing.body),  # `content=` would have httpx keep headers, 20 µs of it
                 extensions={"timeout": {"total": target.timeout_seconds}},
             )
-            record.request_headers = _shown(request.headers.multi_items(), _secret_headers(target))
             response = await self._transport.handle_async_request(request)
         except Exception as error:
             record.outcome, record.error = outcome_of(error)
@@ -82,7 +111,7 @@ class Courier:
             if record.outcome is not AttemptOutcome.SUCCESS:
                 record.error = f"the receiver answered {response.status_code}"
             record.response_status = response.status_code
-            record.response_headers = _shown(response.headers.multi_items()[:_HEADERS_KEPT])
+            record.response_headers = _kept(response.headers.multi_items()[:_HEADERS_KEPT])
             record.response_excerpt = response.content[:EXCERPT_BYTES]
             record.response_truncated = (
                 len(response.content) > EXCERPT_BYTES or response.extensions.get("truncated") is True
@@ -115,8 +144,6 @@ def _secret_headers(target: Target) -> frozenset[str]:
     return frozenset(name.lower() for name in (*(n for n, _ in target.custom_headers), *challenges))
 
 
-def _shown(headers: Iterable[tuple[str, str]], secret: frozenset[str] = frozenset()) -> str:
-    """Headers as they are kept: JSON, secrets redacted, long values cut."""
-    return orjson.dumps(
-        [(name, REDACTED if name.lower() in secret else value[:_HEADER_VALUE_KEPT]) for name, value in headers]
-    ).decode()
+def _kept(headers: Headers) -> str:
+    """Headers as they are kept: JSON, long values cut."""
+    return orjson.dumps([(name, value[:_HEADER_VALUE_KEPT]) for name, value in headers]).decode()

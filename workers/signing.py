@@ -62,7 +62,7 @@ def new_secret(schemes: Iterable[SignatureScheme] = ()) -> str:
 
 def public_key_of(secret: str) -> str:
     """`whpk_…`, with which receivers verify what an ed25519 secret signs."""
-    raw = _ed25519_key(secret).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    raw = _ed25519_key(_decoded(secret)).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     return ED25519_PUBLIC_PREFIX + base64.b64encode(raw).decode()
 
 
@@ -74,50 +74,81 @@ def sign(
     `keys` are the secrets that sign now, the current one first; during a rotation's overlap there are two, and
     every scheme that can carry both does. `timestamp` is in whole seconds since 1970, of the attempt.
     """
-    headers = [(ID_HEADER, id), (TIMESTAMP_HEADER, str(timestamp))]
+    moment = str(timestamp)
+    headers = [(ID_HEADER, id), (TIMESTAMP_HEADER, moment)]
     standard = []
     for profile in profiles:
-        match profile.scheme:
+        scheme = profile.scheme
+        signatures = [
+            signature_of(scheme, key_of(scheme, key), id=id, timestamp=moment, body=body)
+            for key in (keys[:1] if scheme in _CARRY_ONE else keys)
+        ]
+        match scheme:
             case SignatureScheme.STANDARD_WEBHOOKS | SignatureScheme.STANDARD_WEBHOOKS_ED25519:
-                message = b"%s.%d.%s" % (id.encode(), timestamp, body)
-                standard += [_standard(profile.scheme, key, message) for key in keys]
+                standard += signatures
             case SignatureScheme.TIMESTAMPED_HEX | SignatureScheme.TIMESTAMPED_HEX_NEWLINE:
-                separator = b"." if profile.scheme is SignatureScheme.TIMESTAMPED_HEX else b"\n"
-                message = b"%d%s%s" % (timestamp, separator, body)
-                digests = [f"v1={_hex(key, message)}" for key in keys]
-                headers.append((profile.header_name, ",".join([f"t={timestamp}", *digests])))
-            case SignatureScheme.PREFIXED_HEX:
-                headers.append((profile.header_name, f"sha256={_hex(keys[0], body)}"))
-            case SignatureScheme.STATIC_CHALLENGE:
-                headers.append((profile.header_name, keys[0]))
+                headers.append((profile.header_name, ",".join([f"t={moment}", *signatures])))
+            case _:
+                headers.append((profile.header_name, signatures[0]))
     if standard:
         headers.append((SIGNATURE_HEADER, " ".join(standard)))
     return headers
 
 
+_CARRY_ONE = frozenset({SignatureScheme.PREFIXED_HEX, SignatureScheme.STATIC_CHALLENGE})
+
+
+def key_of(scheme: SignatureScheme, secret: str) -> bytes:
+    """What a scheme makes of a secret: the bytes that its base64 stands for, or those of its text as it stands."""
+    if scheme in (SignatureScheme.STANDARD_WEBHOOKS, SignatureScheme.STANDARD_WEBHOOKS_ED25519):
+        return _decoded(secret)
+    return secret.encode()
+
+
+def signature_of(scheme: SignatureScheme, key: bytes, *, id: str, timestamp: str, body: bytes) -> str:
+    """One signature as it stands in its header: `v1,…`, `v1a,…`, `v1=…`, `sha256=…`, or a challenge itself."""
+    match scheme:
+        case SignatureScheme.STANDARD_WEBHOOKS:
+            return "v1," + base64.b64encode(_hmac(key, f"{id}.{timestamp}.".encode() + body)).decode()
+        case SignatureScheme.STANDARD_WEBHOOKS_ED25519:
+            signed = _ed25519_key(key).sign(f"{id}.{timestamp}.".encode() + body)
+            return "v1a," + base64.b64encode(signed).decode()
+        case SignatureScheme.TIMESTAMPED_HEX:
+            return "v1=" + _hmac(key, f"{timestamp}.".encode() + body).hex()
+        case SignatureScheme.TIMESTAMPED_HEX_NEWLINE:
+            return "v1=" + _hmac(key, f"{timestamp}\n".encode() + body).hex()
+        case SignatureScheme.PREFIXED_HEX:
+            return "sha256=" + _hmac(key, body).hex()
+        case SignatureScheme.STATIC_CHALLENGE:
+            return key.decode()
+
+
 def is_signed(secret: str, *, id: str, timestamp: str, signatures: str, body: bytes) -> bool:
     """Whether one of the Standard Webhooks `v1` signatures was made with this secret; in constant time."""
-    expected = _standard(
-        SignatureScheme.STANDARD_WEBHOOKS, secret, b"%s.%s.%s" % (id.encode(), timestamp.encode(), body)
-    )
-    return any([hmac.compare_digest(expected.encode(), given.encode()) for given in signatures.split()])  # noqa: C419
+    scheme = SignatureScheme.STANDARD_WEBHOOKS
+    expected = signature_of(scheme, key_of(scheme, secret), id=id, timestamp=timestamp, body=body)
+    return is_among(expected, signatures.split())
 
 
-def _standard(scheme: SignatureScheme, secret: str, message: bytes) -> str:
-    if scheme is SignatureScheme.STANDARD_WEBHOOKS_ED25519:
-        return "v1a," + base64.b64encode(_ed25519_key(secret).sign(message)).decode()
-    return "v1," + base64.b64encode(hmac.digest(_decoded(secret), message, "sha256")).decode()
+def is_among(expected: str, given: Iterable[str]) -> bool:
+    """Whether a signature is among those given; in constant time, so that it cannot be found bit by bit."""
+    wanted = _digest(expected)  # digests: values of different lengths are compared in the same time too
+    return any([hmac.compare_digest(wanted, _digest(one)) for one in given])  # noqa: C419
 
 
-def _hex(secret: str, message: bytes) -> str:
-    return hmac.digest(secret.encode(), message, hashlib.sha256).hex()
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
+
+
+def _hmac(key: bytes, message: bytes) -> bytes:
+    return hmac.digest(key, message, "sha256")
 
 
 @lru_cache(maxsize=4096)
 def _decoded(secret: str) -> bytes:
-    return base64.b64decode(secret.removeprefix(SECRET_PREFIX))
+    return base64.b64decode(secret.removeprefix(SECRET_PREFIX).removeprefix(ED25519_PREFIX))
 
 
 @lru_cache(maxsize=1024)
-def _ed25519_key(secret: str) -> Ed25519PrivateKey:
-    return Ed25519PrivateKey.from_private_bytes(base64.b64decode(secret.removeprefix(ED25519_PREFIX)))
+def _ed25519_key(key: bytes) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(key)
