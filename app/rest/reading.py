@@ -29,6 +29,7 @@ _TEXTS: Mapping[str, str] = {
     "bool_type": "must be true or false",
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number",
     "int_from_float": "must be a whole number",
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
