@@ -15,9 +15,9 @@ from resolvers import validation
 from resolvers.caller import Caller, Scope
 from resolvers.errors import FieldErrorCode, FieldProblem, ValidationFailed
 from resolvers.inputs import EventDraft, MomentRange
-from resolvers.lookup import own
+from resolvers.lookup import one_of, own
 from resolvers.paging import Page, PageRequest, page
-from resolvers.publisher import Prepared
+from resolvers.publisher import Prepared, Stored
 
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
@@ -72,7 +72,7 @@ async def publish_many(caller: Caller, drafts: Sequence[EventDraft]) -> list[Pub
     known = await _rows(caller, repeats) if repeats else {}
     return [
         Published(
-            known[one.event_id] if one.duplicate else _event_of(caller, one.event_id, given, now),
+            known[one.event_id] if one.duplicate else _event_of(caller, one, given),
             one.matched_webhook_count,
             one.duplicate,
         )
@@ -94,7 +94,7 @@ async def list_(
     caller.require(Scope.EVENTS_READ)
     query: QuerySet[Event] = Event.filter(organization_id=caller.organization_id, is_test=False)
     if types is not None:
-        query = query.filter(type__in=list(types))
+        query = one_of(query, "type", types)
     if received is not None and received.since is not None:
         query = query.filter(received_at__gte=received.since)
     if received is not None and received.until is not None:
@@ -113,15 +113,15 @@ async def _rows(caller: Caller, ids: Sequence[UUID]) -> dict[UUID, Event]:
     return {row.id: row for row in rows}
 
 
-def _event_of(caller: Caller, event_id: UUID, prepared: Prepared, now: datetime) -> Event:
+def _event_of(caller: Caller, stored: Stored, prepared: Prepared) -> Event:
     """The row as it was just written, without reading it again."""
     body = prepared.data + b"}"
     return Event(
-        id=event_id,
+        id=stored.event_id,
         organization_id=caller.organization_id,
         type=prepared.type,
         occurred_at=prepared.occurred_at,
-        received_at=now,
+        received_at=from_ms(stored.received_at),
         body=body,
         data_offset=0,
     )

@@ -20,6 +20,7 @@ from uuid import UUID
 import jsonschema_rs
 import orjson
 
+from models.database import is_transient
 from models.event_pattern import matches
 from models.event_type import EventType
 from models.ids import new_id
@@ -50,6 +51,8 @@ class Stored:
     """What became of a prepared event."""
 
     event_id: UUID
+    received_at: int
+    """Milliseconds since 1970; of a duplicate, of this time and not of then."""
     matched_webhook_count: int
     duplicate: bool
 
@@ -127,7 +130,7 @@ class Publisher:
         return await job.answer
 
     async def run(self) -> None:
-        """Writes what arrives until it is cancelled; what was waiting then is refused, unwritten."""
+        """Writes what arrives until it is cancelled; who is waiting then is cancelled, too."""
         try:
             while True:
                 await self._some_waiting.wait()
@@ -157,12 +160,17 @@ class Publisher:
         try:
             answers = await self._written(jobs)
         except Exception as error:
-            if len(jobs) == 1:
-                _refuse(jobs[0], error)
+            if len(jobs) == 1 or is_transient(error):
+                for job in jobs:
+                    _refuse(job, error)
                 return
             for job in jobs:  # one may have spoilt it for all: each for itself
                 await self._write([job])
             return
+        except asyncio.CancelledError:
+            for job in jobs:
+                job.answer.cancel()
+            raise
         for job, answer in zip(jobs, answers, strict=True):
             if isinstance(answer, Exception):
                 _refuse(job, answer)
@@ -248,13 +256,13 @@ class _Batch:
                         del self.used[made.organization_id, made.operation, made.key]
                     return IdempotencyConflict()
                 if earlier is not None:
-                    stored.append(Stored(earlier.result_id, 0, duplicate=True))
+                    stored.append(Stored(earlier.result_id, self.now, 0, duplicate=True))
                     continue
                 self.used[key] = EarlierUse(claim.request_digest, claim.result_id)
                 claims.append(claim)
             event = _event(job.organization_id, prepared, claim.result_id if claim else new_id(), self.now, index)
             events.append(event)
-            stored.append(Stored(event.id, len(event.deliveries), duplicate=False))
+            stored.append(Stored(event.id, self.now, len(event.deliveries), duplicate=False))
         self.events += events
         self.claims += claims
         return stored
@@ -301,7 +309,7 @@ async def _load(organization_id: UUID, version: int) -> OrganizationIndex:
 def compiled(json_schema: Any) -> Any:
     """A validator for a JSON Schema. Raises ValueError for what is none; never fetches a reference."""
     with suppress(RecursionError):
-        return jsonschema_rs.validator_for(json_schema, retriever=_no_reference, offline=True)
+        return jsonschema_rs.validator_for(json_schema, retriever=_no_reference)
     raise ValueError("is nested too deeply")
 
 
