@@ -56,7 +56,8 @@ class GraphQLRefused(Exception):
 def graphql_app(context_of: ContextOf, page: Page | None = None) -> "GraphQLApp":
     """The ASGI app that serves the schema, for a Route and a WebSocketRoute alike.
 
-    `context_of` says who calls; it raises GraphQLRefused for whoever may not. `page` answers a browser that opens the address.
+    `context_of` says who calls; it raises GraphQLRefused for whoever may not. `page` answers a browser that opens the
+    address.
     """
     return GraphQLApp(context_of, page)
 
@@ -111,7 +112,7 @@ class GraphQLApp(GraphQL[Context, None]):
     def parse_json(self, data: str | bytes) -> Any:
         parsed = super().parse_json(data)
         if not isinstance(parsed, dict | list):
-            raise HTTPException(400, "the request must be a JSON object")
+            raise HTTPException(400, "a JSON object is wanted")
         return parsed
 
     def decode_json(self, data: str | bytes) -> object:

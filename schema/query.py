@@ -164,7 +164,7 @@ class Query:
         description="The organization's API keys, the latest first, revoked and expired ones included.",
         extensions=[RequiresScopes(Scope.ADMIN)],
     )
-    async def api_keys(self, info: Info) -> list[ApiKey]:
+    async def api_keys(self, info: Info) -> list[ApiKey] | None:
         return [ApiKey.of(row) for row in await keys.list_(info.context.caller)]
 
     @field(
