@@ -59,8 +59,6 @@ class AnswerReader:
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if self._error is not None:
                 raise self._error from None
-            # What follows a complete answer is not ours to judge: the connection is not used again.
-            self.keep_alive = False
             if not self.complete and not self.truncated:
                 raise httpx.RemoteProtocolError(f"the answer is not HTTP/1.1: {error}") from None
         if not self.complete and self._overhead > self._limits.head_bytes:
@@ -215,10 +213,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._reader is None or self._done is None:  # nobody asked: an answer to nothing
-            self.abort()
-        elif self._done.done():  # more than the answer, before the one who asked came to run again
-            self._reader.keep_alive = False
+        if self._reader is None or self._done is None or self._done.done():
+            self.abort()  # an answer to nothing, or more than was asked for
         else:
             self.heard = True
             try:

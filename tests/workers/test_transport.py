@@ -435,6 +435,21 @@ async def test_a_cancelled_request_leaves_no_connection_behind(transport: Delive
         await settle(lambda: not receiver.open_connections)
 
 
+async def test_a_connection_whose_request_was_not_read_to_its_end_is_not_used_again(
+    transport: DeliveryTransport,
+) -> None:
+    async def refuse_unread(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(Answer(413).to_bytes())
+        await asyncio.sleep(60)
+
+    server = await asyncio.start_server(refuse_unread, "127.0.0.1", 0)
+    async with server:
+        url = "http://{}:{}/".format(*server.sockets[0].getsockname())
+        for _ in range(2):  # on one connection, the second request would stand behind the rest of the first
+            assert (await send(transport, url, bytes(20_000_000))).status_code == 413
+
+
 # Addresses
 
 
