@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
+from tortoise.backends.base.client import BaseDBAsyncClient
+
 from models.attempt import AttemptOutcome
 from models.delivery import DeliveryStatus, DeliveryTrigger
 from models.webhook import DisabledReason
@@ -196,15 +198,18 @@ class Ledger(Protocol):
         """Gives claimed deliveries back unsent, due at once; the attempt that was begun never was."""
         ...
 
-    async def park(self, webhook_id: UUID) -> int:
-        """Holds back a paused webhook's waiting deliveries. Answers how many."""
+    async def park(self, webhook_id: UUID, *, within: BaseDBAsyncClient | None = None) -> int:
+        """Holds back a paused webhook's waiting deliveries. Answers how many.
+
+        `within` (here and below): the transaction that changes the webhook, so that neither stands without the other.
+        """
         ...
 
-    async def unpark(self, webhook_id: UUID, now: int) -> int:
+    async def unpark(self, webhook_id: UUID, now: int, *, within: BaseDBAsyncClient | None = None) -> int:
         """Makes the parked deliveries of an enabled webhook due. Answers how many."""
         ...
 
-    async def cancel_waiting(self, webhook_id: UUID, now: int) -> int:
+    async def cancel_waiting(self, webhook_id: UUID, now: int, *, within: BaseDBAsyncClient | None = None) -> int:
         """Cancels what waits for a webhook that was deleted or disabled. Answers how many."""
         ...
 

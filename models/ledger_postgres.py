@@ -3,12 +3,14 @@
 See `models.ledger` for what each method does.
 """
 
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
 from tortoise.backends.asyncpg.client import AsyncpgDBClient
+from tortoise.backends.base.client import BaseDBAsyncClient
 
 from models import health, rollup
 from models.attempt import AttemptOutcome
@@ -35,15 +37,19 @@ WITH due AS MATERIALIZED (
   SELECT id, webhook_id, status, lease_until FROM delivery
   WHERE due_at <= $1::bigint AND (lease_until IS NULL OR lease_until <= $1)
   ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+), paused AS MATERIALIZED (
+  SELECT id FROM webhook WHERE id IN (SELECT webhook_id FROM due) AND status = 'PAUSED' AND deleted_at IS NULL
+  FOR SHARE SKIP LOCKED
 ), judged AS (
   SELECT due.*, w.revision, w.timeout_ms,
-    CASE WHEN w.status = 'PAUSED' AND w.deleted_at IS NULL THEN 'park'
-         WHEN w.status = 'ENABLED' AND w.deleted_at IS NULL THEN 'send' ELSE 'cancel' END AS verdict
-  FROM due JOIN webhook w ON w.id = due.webhook_id
+    CASE WHEN w.deleted_at IS NOT NULL OR w.status = 'DISABLED' THEN 'cancel'
+         WHEN p.id IS NOT NULL THEN 'park' ELSE 'send' END AS verdict
+  FROM due JOIN webhook w ON w.id = due.webhook_id LEFT JOIN paused p ON p.id = w.id
+  WHERE w.deleted_at IS NOT NULL OR w.status <> 'PAUSED' OR p.id IS NOT NULL
 )
 UPDATE delivery d SET
   status = CASE j.verdict WHEN 'send' THEN {SENDING} WHEN 'cancel' THEN {CANCELED}
-           ELSE CASE WHEN d.status = {SENDING} THEN {PENDING} ELSE d.status END END,
+           ELSE CASE WHEN d.failure_count > 0 THEN {RETRYING} ELSE {PENDING} END END,
   attempt_count = d.attempt_count + CASE j.verdict WHEN 'send' THEN 1 ELSE 0 END,
   fence = d.fence + 1,
   due_at = CASE j.verdict WHEN 'send' THEN d.due_at END,
@@ -54,6 +60,9 @@ RETURNING d.id, d.organization_id, d.webhook_id, j.revision AS webhook_revision,
   d.attempt_count AS number, d.failure_count AS failures, d.fence, d.created_at,
   j.verdict, j.status AS was, j.lease_until AS lease_was, j.timeout_ms
 """
+# `paused`: a paused webhook is locked while its deliveries are parked. Else somebody could enable it and look for what
+# is parked just before this is, and those deliveries would wait for ever. While somebody else has it locked, they
+# stay due, for the next claim.
 
 _APPEND_EVENTS = """
 INSERT INTO event (id, organization_id, type, occurred_at, received_at, body, data_offset, is_test)
@@ -106,8 +115,8 @@ class PostgresLedger:
         self._client = client
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
-        async with self._client.acquire_connection() as connection:
+    async def _connection(self, within: BaseDBAsyncClient | None = None) -> AsyncIterator[Any]:
+        async with (within or self._client).acquire_connection() as connection:
             yield connection
 
     @asynccontextmanager
@@ -187,15 +196,12 @@ class PostgresLedger:
         )  # fmt: skip
 
     async def claim(self, now: int, limit: int) -> list[Claimed]:
-        async with self._connection() as connection:
+        async with self._transaction() as connection:
             rows = await connection.fetch(_CLAIM, now, limit)
-        abandoned = [row for row in rows if row["was"] == SENDING]
-        canceled = [row["webhook_id"] for row in rows if row["verdict"] == "cancel"]
-        if abandoned or canceled:
-            async with self._transaction() as connection:
-                await _write_attempts(connection, [_abandoned(row) for row in abandoned])
-                for webhook_id in sorted(set(canceled)):
-                    await _add(connection, rollup.cancellations(webhook_id, canceled.count(webhook_id), now))
+            await _write_attempts(connection, [_abandoned(row) for row in rows if row["was"] == SENDING])
+            canceled = Counter(row["webhook_id"] for row in rows if row["verdict"] == "cancel" and not _is_test(row))
+            for webhook_id, count in sorted(canceled.items()):
+                await _add(connection, rollup.cancellations(webhook_id, count, now))
         return [
             Claimed(
                 row["id"], row["organization_id"], row["webhook_id"], row["webhook_revision"], row["event_id"],
@@ -264,15 +270,17 @@ class PostgresLedger:
                 now,
             )
 
-    async def park(self, webhook_id: UUID) -> int:
+    async def park(self, webhook_id: UUID, *, within: BaseDBAsyncClient | None = None) -> int:
         return await self._count(
+            within,
             f"UPDATE delivery SET due_at = NULL WHERE webhook_id = $1 AND completed_at IS NULL "
             f"AND status IN ({PENDING}, {RETRYING}) AND due_at IS NOT NULL",
             webhook_id,
         )
 
-    async def unpark(self, webhook_id: UUID, now: int) -> int:
+    async def unpark(self, webhook_id: UUID, now: int, *, within: BaseDBAsyncClient | None = None) -> int:
         return await self._count(
+            within,
             f"UPDATE delivery SET due_at = $2::bigint WHERE webhook_id = $1 AND completed_at IS NULL "
             f"AND status IN ({PENDING}, {RETRYING}) AND due_at IS NULL "
             "AND EXISTS (SELECT 1 FROM webhook WHERE id = $1 AND status = 'ENABLED')",
@@ -280,8 +288,8 @@ class PostgresLedger:
             now,
         )
 
-    async def cancel_waiting(self, webhook_id: UUID, now: int) -> int:
-        async with self._transaction() as connection:
+    async def cancel_waiting(self, webhook_id: UUID, now: int, *, within: BaseDBAsyncClient | None = None) -> int:
+        async with self._connection(within) if within is not None else self._transaction() as connection:
             return await _cancel_waiting(connection, webhook_id, now)
 
     async def disable(self, webhook_id: UUID, reason: DisabledReason, now: int) -> bool:
@@ -308,9 +316,13 @@ class PostgresLedger:
                     now - kept,
                 )
 
-    async def _count(self, sql: str, *parameters: object) -> int:
-        async with self._connection() as connection:
+    async def _count(self, within: BaseDBAsyncClient | None, sql: str, *parameters: object) -> int:
+        async with self._connection(within) as connection:
             return _affected(await connection.execute(sql, *parameters))
+
+
+def _is_test(row: Any) -> bool:
+    return bool(row["trigger"] == DeliveryTrigger.TEST)
 
 
 def _affected(status: str) -> int:
@@ -411,30 +423,33 @@ async def _add(connection: Any, rows: dict[rollup.Key, rollup.Increment]) -> Non
 
 
 async def _cancel_waiting(connection: Any, webhook_id: UUID, now: int) -> int:
-    canceled = _affected(
-        await connection.execute(
-            f"UPDATE delivery SET status = {CANCELED}, due_at = NULL, completed_at = $2 "
-            f"WHERE webhook_id = $1 AND completed_at IS NULL AND status IN ({PENDING}, {RETRYING})",
-            webhook_id,
-            now,
-        )
+    canceled = await connection.fetch(
+        f"UPDATE delivery SET status = {CANCELED}, due_at = NULL, completed_at = $2 "
+        f"WHERE webhook_id = $1 AND completed_at IS NULL AND status IN ({PENDING}, {RETRYING}) RETURNING trigger",
+        webhook_id,
+        now,
     )
-    if canceled:
-        await _add(connection, rollup.cancellations(webhook_id, canceled, now))
-    return canceled
+    counted = sum(not _is_test(row) for row in canceled)
+    if counted:
+        await _add(connection, rollup.cancellations(webhook_id, counted, now))
+    return len(canceled)
 
 
 async def _disable(connection: Any, webhook_id: UUID, reason: DisabledReason, now: int) -> bool:
-    organization_id = await connection.fetchval(
+    # The organization first, as everybody does who changes a webhook: else two could wait for each other.
+    await connection.execute(
+        "UPDATE organization SET version = version + 1 WHERE id = "
+        "(SELECT organization_id FROM webhook WHERE id = $1 AND status <> 'DISABLED' AND deleted_at IS NULL)",
+        webhook_id,
+    )
+    disabled = await connection.execute(
         "UPDATE webhook SET status = 'DISABLED', disabled_reason = $2, disabled_at = $3, updated_at = $3, "
-        "revision = revision + 1 WHERE id = $1 AND status <> 'DISABLED' AND deleted_at IS NULL "
-        "RETURNING organization_id",
+        "revision = revision + 1 WHERE id = $1 AND status <> 'DISABLED' AND deleted_at IS NULL",
         webhook_id,
         str(reason),
         now,
     )
-    if organization_id is None:
+    if not _affected(disabled):
         return False
-    await connection.execute("UPDATE organization SET version = version + 1 WHERE id = $1", organization_id)
     await _cancel_waiting(connection, webhook_id, now)
     return True

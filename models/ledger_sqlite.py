@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
+from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.backends.sqlite.client import SqliteClient
 
 from models import health, rollup
@@ -45,7 +46,7 @@ _TAKE = (
     "WHERE id = ?"
 )
 _PARK_ONE = (
-    f"UPDATE delivery SET status = CASE status WHEN {SENDING} THEN {PENDING} ELSE status END, fence = fence + 1, "
+    f"UPDATE delivery SET status = CASE WHEN failure_count > 0 THEN {RETRYING} ELSE {PENDING} END, fence = fence + 1, "
     "due_at = NULL, lease_until = NULL WHERE id = ?"
 )
 _CANCEL_ONE = (
@@ -92,9 +93,11 @@ class SqliteLedger:
     def __init__(self, client: SqliteClient) -> None:
         self._client = client
 
-    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        async with self._client.acquire_connection() as connection:
+    async def _run(self, work: Callable[[sqlite3.Connection], T], within: BaseDBAsyncClient | None = None) -> T:
+        async with (within or self._client).acquire_connection() as connection:
             # aiosqlite has no public way to run a function in its thread; it is pinned, and this one is two years old.
+            if within is not None:
+                return await connection._execute(work, connection._conn)  # type: ignore[no-any-return]
             return await connection._execute(_transact, connection._conn, work)  # type: ignore[no-any-return]
 
     async def ping(self) -> None:
@@ -194,7 +197,8 @@ class SqliteLedger:
                     db.execute(_PARK_ONE, (row["id"],))
                 else:
                     db.execute(_CANCEL_ONE, (now, row["id"]))
-                    _add(db, rollup.cancellations(claimed.webhook_id, 1, now))
+                    if claimed.trigger is not DeliveryTrigger.TEST:
+                        _add(db, rollup.cancellations(claimed.webhook_id, 1, now))
             return taken
 
         return await self._run(work)
@@ -246,15 +250,17 @@ class SqliteLedger:
 
         await self._run(work)
 
-    async def park(self, webhook_id: UUID) -> int:
+    async def park(self, webhook_id: UUID, *, within: BaseDBAsyncClient | None = None) -> int:
         return await self._count(
+            within,
             f"UPDATE delivery SET due_at = NULL WHERE webhook_id = ? AND completed_at IS NULL "
             f"AND status IN ({PENDING}, {RETRYING}) AND due_at IS NOT NULL",
             str(webhook_id),
         )
 
-    async def unpark(self, webhook_id: UUID, now: int) -> int:
+    async def unpark(self, webhook_id: UUID, now: int, *, within: BaseDBAsyncClient | None = None) -> int:
         return await self._count(
+            within,
             f"UPDATE delivery SET due_at = ?2 WHERE webhook_id = ?1 AND completed_at IS NULL "
             f"AND status IN ({PENDING}, {RETRYING}) AND due_at IS NULL "
             "AND EXISTS (SELECT 1 FROM webhook WHERE id = ?1 AND status = 'ENABLED')",
@@ -262,8 +268,8 @@ class SqliteLedger:
             now,
         )
 
-    async def cancel_waiting(self, webhook_id: UUID, now: int) -> int:
-        return await self._run(lambda db: _cancel_waiting(db, webhook_id, now))
+    async def cancel_waiting(self, webhook_id: UUID, now: int, *, within: BaseDBAsyncClient | None = None) -> int:
+        return await self._run(lambda db: _cancel_waiting(db, webhook_id, now), within)
 
     async def disable(self, webhook_id: UUID, reason: DisabledReason, now: int) -> bool:
         return await self._run(lambda db: _disable(db, webhook_id, reason, now))
@@ -289,8 +295,8 @@ class SqliteLedger:
 
         await self._run(work)
 
-    async def _count(self, sql: str, *parameters: object) -> int:
-        return await self._run(lambda db: db.execute(sql, parameters).rowcount)
+    async def _count(self, within: BaseDBAsyncClient | None, sql: str, *parameters: object) -> int:
+        return await self._run(lambda db: db.execute(sql, parameters).rowcount, within)
 
 
 def _transact(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -369,12 +375,13 @@ def _add(db: sqlite3.Connection, rows: dict[rollup.Key, rollup.Increment]) -> No
 def _cancel_waiting(db: sqlite3.Connection, webhook_id: UUID, now: int) -> int:
     canceled = db.execute(
         f"UPDATE delivery SET status = {CANCELED}, due_at = NULL, completed_at = ? "
-        f"WHERE webhook_id = ? AND completed_at IS NULL AND status IN ({PENDING}, {RETRYING})",
+        f"WHERE webhook_id = ? AND completed_at IS NULL AND status IN ({PENDING}, {RETRYING}) RETURNING trigger",
         (now, str(webhook_id)),
-    ).rowcount
-    if canceled:
-        _add(db, rollup.cancellations(webhook_id, canceled, now))
-    return canceled
+    ).fetchall()
+    counted = sum(trigger != DeliveryTrigger.TEST for (trigger,) in canceled)
+    if counted:
+        _add(db, rollup.cancellations(webhook_id, counted, now))
+    return len(canceled)
 
 
 def _disable(db: sqlite3.Connection, webhook_id: UUID, reason: DisabledReason, now: int) -> bool:

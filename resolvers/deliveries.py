@@ -15,7 +15,7 @@ from models.ledger import StoredEvent
 from models.webhook import PayloadEnvelope, Webhook
 from resolvers.caller import Caller, Scope
 from resolvers.inputs import DeliveryFilter
-from resolvers.lookup import own
+from resolvers.lookup import one_of, own
 from resolvers.paging import Page, PageRequest, page, pages
 from workers.envelopes import body_for
 
@@ -149,7 +149,7 @@ def _filtered(
     if filter.trigger is not None:
         query = query.filter(trigger__in=list(filter.trigger))
     if filter.event_types is not None:
-        query = query.filter(event_type__in=list(filter.event_types))
+        query = one_of(query, "event_type", filter.event_types)
     if filter.outcome is not None:
         query = query.filter(last_outcome__in=list(filter.outcome))
     if filter.status_code_gte is not None:

@@ -65,8 +65,8 @@ def _problems(draft: EventTypeDraft) -> validation.Problems:
     yield from validation.text_problems("description", draft.description, MAX_TEXT)
     yield from validation.text_problems("deprecationReason", draft.deprecation_reason, MAX_TEXT)
     for name, value in (("jsonSchema", draft.json_schema), ("example", draft.example)):
-        encoded = validation.as_json(value)
-        if encoded is None or b"\\u0000" in encoded:
+        encoded = validation.as_stored_json(value)
+        if encoded is None:
             yield FieldProblem((name,), FieldErrorCode.INVALID_FORMAT, "cannot be stored as JSON")
         elif len(encoded) > MAX_JSON_BYTES:
             yield FieldProblem((name,), FieldErrorCode.TOO_LARGE, f"must be at most {MAX_JSON_BYTES} bytes as JSON")

@@ -1,5 +1,6 @@
 """Finding rows of the caller's own organization by the ids that callers know."""
 
+from collections.abc import Iterable
 from typing import TypeVar
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from tortoise.queryset import QuerySet
 from models.ids import Prefix, decode
 from resolvers.caller import Caller
 from resolvers.errors import NotFound
+from resolvers.validation import is_storable
 
 M = TypeVar("M", bound=Model)
 
@@ -20,6 +22,16 @@ def decoded(prefix: Prefix, id: str) -> UUID:
     if found is None:
         raise NotFound(id)
     return found
+
+
+def containing(rows: QuerySet[M], column: str, text: str) -> QuerySet[M]:
+    """The rows whose column holds the text, in whatever case; none for a text that no database could keep."""
+    return rows.filter(**{f"{column}__icontains": text}) if is_storable(text) else rows.filter(id__in=[])
+
+
+def one_of(rows: QuerySet[M], column: str, texts: Iterable[str]) -> QuerySet[M]:
+    """The rows whose column is one of the texts; those that no database could keep find nothing."""
+    return rows.filter(**{f"{column}__in": [text for text in texts if is_storable(text)]})
 
 
 async def own(

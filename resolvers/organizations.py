@@ -5,7 +5,6 @@ from dataclasses import replace
 from uuid import UUID
 
 from tortoise.exceptions import IntegrityError
-from tortoise.expressions import Q
 from tortoise.queryset import QuerySet
 
 from models.delivery import Delivery
@@ -17,6 +16,7 @@ from resolvers import validation
 from resolvers.caller import Caller, Scope
 from resolvers.desk import Desk, Limits
 from resolvers.errors import FieldErrorCode, FieldProblem, NotFound, ValidationFailed
+from resolvers.lookup import containing, one_of
 from resolvers.paging import Page, PageRequest, page
 from resolvers.unset import UNSET, Unset
 
@@ -31,7 +31,7 @@ async def act_for(caller: Caller, reference: str) -> Caller:
     Raises Forbidden unless the key has the scope `platform`, and then NotFound.
     """
     caller.require(Scope.PLATFORM)
-    organization = await _live().filter(_named(reference)).first()
+    organization = await _named(reference).first()
     if organization is None:
         raise NotFound(reference)
     return caller.acting_for(organization.id)
@@ -48,7 +48,7 @@ async def get(caller: Caller, *, id: str | None = None, external_id: str | None 
     if (id is None) == (external_id is None):
         raise ValidationFailed.of("id", FieldErrorCode.REQUIRED, "give `id` or `externalId`, and only one of them")
     if external_id is not None:
-        organization = await _live().filter(external_id=external_id).first()
+        organization = await one_of(_live(), "external_id", [external_id]).first()
     else:
         organization = await _live().filter(id=decode(Prefix.ORGANIZATION, id or "")).first()
     if organization is None:
@@ -160,10 +160,10 @@ async def find(reference: str) -> Organization | None:
 
     Raises ValidationFailed for a name that several bear.
     """
-    organization = await _live().filter(_named(reference)).first()
+    organization = await _named(reference).first()
     if organization is not None:
         return organization
-    namesakes = await _live().filter(name=reference).limit(2)
+    namesakes = await one_of(_live(), "name", [reference]).limit(2)
     if len(namesakes) > 1:
         message = f"several organizations are called {reference}; give the id (org_…)"
         raise ValidationFailed.of("organization", FieldErrorCode.DUPLICATE, message)
@@ -179,14 +179,16 @@ def _live() -> QuerySet[Organization]:
     return Organization.filter(deleted_at__isnull=True)
 
 
-def _named(reference: str) -> Q:
+def _named(reference: str) -> QuerySet[Organization]:
     """By id or external id. What looks like an id is one: an external id cannot pose as another's id."""
     organization_id = decode(Prefix.ORGANIZATION, reference)
-    return Q(external_id=reference) if organization_id is None else Q(id=organization_id)
+    return (
+        one_of(_live(), "external_id", [reference]) if organization_id is None else _live().filter(id=organization_id)
+    )
 
 
 def _containing(name_contains: str | None) -> QuerySet[Organization]:
-    return _live().filter(name__icontains=name_contains) if name_contains else _live()
+    return containing(_live(), "name", name_contains) if name_contains else _live()
 
 
 async def _created(name: str, external_id: str | None, max_webhooks: int | None) -> tuple[Organization, bool]:

@@ -16,6 +16,7 @@ from tortoise.queryset import QuerySet
 
 from models.moment import from_ms, to_ms
 from resolvers.errors import FieldErrorCode, ValidationFailed
+from resolvers.validation import is_storable
 
 DEFAULT_SIZE = 20
 MAX_SIZE = 100
@@ -144,6 +145,8 @@ def _place(cursor: str, name: str, order: Order) -> tuple[Any, UUID]:
         row = UUID(place[-1])
         if column != order.column or len(place) != (1 if column == "id" else 2):
             raise ValueError(column)
+        if not is_storable(str(place[0])):
+            raise ValueError("no value of ours")
         value = from_ms(place[0]) if column.endswith("_at") else str(place[0])
     except (binascii.Error, ValueError, TypeError, IndexError, AttributeError, OverflowError) as error:
         message = "is not a cursor of this list in this order"

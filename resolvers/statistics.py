@@ -12,7 +12,7 @@ from tortoise.connection import get_connection
 from tortoise.functions import Count, Min
 
 from models import rollup
-from models.delivery import Delivery, DeliveryStatus
+from models.delivery import Delivery, DeliveryStatus, DeliveryTrigger
 from models.dialect import in_dialect
 from models.latency import BUCKETS, COLUMNS, Quantiles, quantile, quantiles
 from models.moment import from_ms
@@ -186,7 +186,7 @@ async def _backlog(ids: Sequence[UUID]) -> tuple[dict[UUID, DeliveryCounts], dic
     counts: dict[UUID, DeliveryCounts] = defaultdict(DeliveryCounts)
     oldest: dict[UUID, datetime] = {}
     rows = (
-        await Delivery.filter(webhook_id__in=list(ids), completed_at__isnull=True)
+        await Delivery.filter(webhook_id__in=list(ids), completed_at__isnull=True, trigger__not=DeliveryTrigger.TEST)
         .annotate(n=Count("id"), oldest=Min("created_at"))
         .group_by("webhook_id", "status", "failure_count")
         .values("webhook_id", "status", "failure_count", "n", "oldest")

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from resolvers.errors import FieldErrorCode, FieldProblem
 from resolvers.inputs import DeliveryDraft, SignatureDraft
 from resolvers.unset import UNSET
 from workers.resolver import registration_refusal
-from workers.signing import ED25519_PREFIX, SECRET_PREFIX, default_header_of
+from workers.signing import ED25519_PREFIX, ID_HEADER, SECRET_PREFIX, TIMESTAMP_HEADER, default_header_of
 
 MAX_URL = 2048
 MAX_NAME = 60
@@ -40,6 +41,8 @@ _OWNED_HEADERS = frozenset(
     | {"upgrade", "expect", "keep-alive", "proxy-authorization", "proxy-connection", "user-agent", "accept"}
     | {"accept-encoding", "date", "cookie"}
 )
+
+_UNSIGNED_HEADERS = _OWNED_HEADERS | {ID_HEADER, TIMESTAMP_HEADER}
 
 Problems = Iterator[FieldProblem]
 
@@ -156,7 +159,7 @@ def delivery_problems(draft: DeliveryDraft) -> Problems:
 
 
 def signature_problems(signatures: Sequence[SignatureDraft]) -> Problems:
-    """1 to 4 signatures, no two in one header, in headers of their own."""
+    """1 to 4 signatures, in headers of their own. HMAC and ed25519 share a header: one secret cannot make both."""
     if not signatures:
         yield _problem("signatures", FieldErrorCode.TOO_SHORT, "must name at least one signature scheme")
     if len(signatures) > MAX_SIGNATURES:
@@ -168,11 +171,11 @@ def signature_problems(signatures: Sequence[SignatureDraft]) -> Problems:
         standard = draft.scheme in (SignatureScheme.STANDARD_WEBHOOKS, SignatureScheme.STANDARD_WEBHOOKS_ED25519)
         if not _HEADER_NAME.fullmatch(name):
             yield _problem(path, FieldErrorCode.INVALID_FORMAT, "must be an HTTP header name")
-        elif name.lower() in _OWNED_HEADERS or (standard and name.lower() != default_header_of(draft.scheme)):
+        elif name.lower() in _UNSIGNED_HEADERS or (standard and name.lower() != default_header_of(draft.scheme)):
             yield _problem(path, FieldErrorCode.HEADER_NOT_ALLOWED, "this header cannot carry this signature")
-        elif (name.lower(), draft.scheme if standard else None) in seen:
+        elif name.lower() in seen:
             yield _problem(path, FieldErrorCode.DUPLICATE, "two signatures cannot share a header")
-        seen.add((name.lower(), draft.scheme if standard else None))
+        seen.add(name.lower())
 
 
 def header_problems(headers: Sequence[tuple[str, str]], signature_headers: Iterable[str]) -> Problems:
@@ -213,8 +216,9 @@ def secret_problems(secret: str | None, schemes: Iterable[SignatureScheme]) -> P
         yield from _key_problems(secret, ED25519_PREFIX, 32, 32)
     elif SignatureScheme.STANDARD_WEBHOOKS in wanted:
         yield from _key_problems(secret, SECRET_PREFIX, 24, 64)
-    elif not 8 <= len(secret) <= 200 or not secret.isascii() or not secret.isprintable():
-        yield _problem("secret", FieldErrorCode.WEAK_SECRET, "must be 8 to 200 printable ASCII characters")
+    elif not 8 <= len(secret) <= 200 or not secret.isascii() or not secret.isprintable() or secret != secret.strip():
+        message = "must be 8 to 200 printable ASCII characters without blanks at its ends"
+        yield _problem("secret", FieldErrorCode.WEAK_SECRET, message)
 
 
 def _key_problems(secret: str, prefix: str, least: int, most: int) -> Problems:
@@ -236,8 +240,8 @@ def metadata_problems(metadata: Any) -> Problems:
     if metadata is not None and not isinstance(metadata, dict):
         yield _problem("metadata", FieldErrorCode.INVALID_FORMAT, "must be a JSON object")
         return
-    encoded = as_json(metadata)
-    if encoded is None or not is_storable(encoded.decode()) or b"\\u0000" in encoded:
+    encoded = as_stored_json(metadata)
+    if encoded is None:
         yield _problem("metadata", FieldErrorCode.INVALID_FORMAT, "is not storable as JSON")
     elif len(encoded) > MAX_METADATA_BYTES:
         yield _problem("metadata", FieldErrorCode.TOO_LARGE, f"must be at most {MAX_METADATA_BYTES} bytes as JSON")
@@ -255,10 +259,34 @@ def idempotency_key_problems(key: str | None) -> Problems:
 def as_json(value: Any) -> bytes | None:
     """Compact JSON in UTF-8, or None for what JSON cannot say (NaN, lone surrogates, endless depth)."""
     try:
-        return orjson.dumps(value)
+        encoded = orjson.dumps(value)
     except (TypeError, ValueError, RecursionError):
         pass
+    else:
+        return encoded if b"null" not in encoded or is_finite(value) else None
     try:  # integers of more than 64 bits
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError):
         return None
+
+
+def as_stored_json(value: Any) -> bytes | None:
+    """Compact JSON as our JSON columns keep it, or None for what they cannot: integers of more than 64 bits, NUL."""
+    try:
+        encoded = orjson.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return encoded if b"\\u0000" not in encoded and is_finite(value) else None
+
+
+def is_finite(value: Any) -> bool:
+    """Whether all numbers in it are; orjson would write the others as null, and something else would be delivered."""
+    match value:
+        case float():
+            return math.isfinite(value)
+        case dict():
+            return all(map(is_finite, value.values()))
+        case list():
+            return all(map(is_finite, value))
+        case _:
+            return True

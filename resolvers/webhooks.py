@@ -52,7 +52,7 @@ from resolvers.errors import (
     ValidationFailed,
 )
 from resolvers.inputs import DeliveryDraft, PatternsPatch, SignatureDraft, WebhookChange, WebhookDraft, WebhookFilter
-from resolvers.lookup import own
+from resolvers.lookup import containing, own
 from resolvers.paging import Order, Page, PageRequest, page
 from resolvers.unset import UNSET
 from workers.envelopes import standard_body
@@ -181,7 +181,9 @@ async def update(caller: Caller, id: str, change: WebhookChange, *, if_revision:
                 await _check_limit(desk, organization, connection)
             await _put_status(webhook, change.status, now, connection)
         await _save(webhook, now, connection)
-    await _follow_status(desk, webhook, was, now)
+        some_are_due = await _follow_status(desk, webhook, was, now, connection)
+    if some_are_due:
+        desk.wake()
     return webhook
 
 
@@ -195,7 +197,8 @@ async def delete(caller: Caller, id: str, *, if_revision: int | None = None) -> 
         webhook.deleted_at = from_ms(now)
         webhook.secret = webhook.previous_secret = webhook.custom_headers = None
         await _save(webhook, now, connection)
-    return Deleted(webhook, await caller.desk.ledger.cancel_waiting(webhook.id, now))
+        canceled = await caller.desk.ledger.cancel_waiting(webhook.id, now, within=connection)
+    return Deleted(webhook, canceled)
 
 
 async def rotate_secret(
@@ -249,10 +252,11 @@ async def test(caller: Caller, id: str, *, event_type: str | None = None, data: 
     webhook = await own(caller, _live(), Prefix.WEBHOOK, id)
     event = _test_event(caller, webhook, event_type, data)
     _count_test(webhook.id, desk.limits.tests_per_minute)
+    target = target_of(webhook, desk.sealer)
     lease_until = desk.clock() + webhook.timeout_ms + LEASE_SLACK_MS
     claimed = await desk.ledger.append_test(event, new_id(), webhook.id, webhook.revision, lease_until)
     stored = StoredEvent(event.id, event.type, event.body, event.data_offset)
-    settlement = await desk.courier.attempt(claimed, stored, target_of(webhook, desk.sealer))
+    settlement = await desk.courier.attempt(claimed, stored, target)
     settlement.gone = False  # a test informs; it turns nothing off
     await desk.ledger.settle([settlement], desk.clock(), failing_limit_ms=2**62)
     return Tested(await Delivery.get(id=claimed.id), await Attempt.get(id=settlement.attempt.id))
@@ -319,9 +323,9 @@ async def _filtered(caller: Caller, filter: WebhookFilter) -> QuerySet[Webhook]:
     if filter.status is not None:
         query = query.filter(status__in=list(filter.status))
     if filter.name_contains:
-        query = query.filter(name__icontains=filter.name_contains)
+        query = containing(query, "name", filter.name_contains)
     if filter.url_contains:
-        query = query.filter(url__icontains=filter.url_contains)
+        query = containing(query, "url", filter.url_contains)
     if filter.matches_event_type is not None:
         # Patterns are matched here: SQLite has no JSON operators in Tortoise, and an organization has few webhooks.
         rows = await query.values_list("id", "event_patterns")
@@ -399,7 +403,9 @@ async def _check_change(caller: Caller, webhook: Webhook, change: WebhookChange)
         problems += validation.delivery_problems(change.delivery)
     if change.signatures is not UNSET:
         problems += validation.signature_problems(change.signatures)
-        problems += _scheme_problems(webhook, change.signatures)
+        problems += _secret_fit_problems(desk, webhook, change.signatures)
+        if change.custom_headers is UNSET:
+            problems += _header_fit_problems(webhook, change.signatures)
     if change.custom_headers is not UNSET:
         profiles = webhook.signature_profiles if change.signatures is UNSET else _profiles(change.signatures)
         problems += validation.header_problems(change.custom_headers, [p["header_name"] for p in profiles])
@@ -408,13 +414,22 @@ async def _check_change(caller: Caller, webhook: Webhook, change: WebhookChange)
     _raise_if(problems)
 
 
-def _scheme_problems(webhook: Webhook, signatures: Sequence[SignatureDraft]) -> Iterable[FieldProblem]:
-    """An ed25519 key cannot make HMACs, nor the other way round: changing the kind needs a rotation."""
-    had = SignatureScheme.STANDARD_WEBHOOKS_ED25519 in _schemes(webhook)
-    wants = SignatureScheme.STANDARD_WEBHOOKS_ED25519 in {s.scheme for s in signatures}
-    if had != wants:
-        message = "the secret is of the other kind; create a new webhook to change between HMAC and ed25519"
+def _secret_fit_problems(desk: Desk, webhook: Webhook, signatures: Sequence[SignatureDraft]) -> Iterable[FieldProblem]:
+    """Each scheme wants secrets of its own kind, and those that sign now must be of it."""
+    target = target_of(webhook, desk.sealer)
+    schemes = {s.scheme for s in signatures}
+    if any([*validation.secret_problems(key, schemes)] for key in target.keys_at(desk.clock())):
+        message = "the webhook's secret is of another kind; rotate to one that fits these schemes"
         yield FieldProblem(("signatures",), FieldErrorCode.INVALID_FORMAT, message)
+
+
+def _header_fit_problems(webhook: Webhook, signatures: Sequence[SignatureDraft]) -> Iterable[FieldProblem]:
+    """A signature cannot take a header that the webhook's custom headers have."""
+    taken = {name.lower() for name in webhook.custom_header_names}
+    for i, profile in enumerate(_profiles(signatures)):
+        if profile["header_name"].lower() in taken:
+            path = ("signatures", str(i), "headerName")
+            yield FieldProblem(path, FieldErrorCode.DUPLICATE, "one of the custom headers has this name")
 
 
 async def _check_patterns(caller: Caller, patterns: Sequence[str]) -> None:
@@ -489,8 +504,8 @@ async def _put_status(webhook: Webhook, status: WebhookStatus, now: int, connect
         webhook.disabled_reason, webhook.disabled_at = DisabledReason.MANUAL, from_ms(now)
     elif status is not WebhookStatus.DISABLED:
         webhook.disabled_reason = webhook.disabled_at = None  # type: ignore[assignment]
-    if status is WebhookStatus.ENABLED and webhook.status is WebhookStatus.DISABLED:
-        # A fresh start: the failures that turned it off must not turn it off again at once.
+    if status is WebhookStatus.ENABLED and webhook.status is not WebhookStatus.ENABLED:
+        # A fresh start: the failures of before must not turn it off again with the first new one.
         await (
             WebhookHealth.filter(webhook_id=webhook.id)
             .using_db(connection)
@@ -499,16 +514,21 @@ async def _put_status(webhook: Webhook, status: WebhookStatus, now: int, connect
     webhook.status = status
 
 
-async def _follow_status(desk: Desk, webhook: Webhook, was: WebhookStatus, now: int) -> None:
-    """What a change of status means for the deliveries that wait."""
+async def _follow_status(
+    desk: Desk, webhook: Webhook, was: WebhookStatus, now: int, connection: BaseDBAsyncClient
+) -> bool:
+    """What a change of status means for the deliveries that wait, in the transaction that changes it.
+
+    Whether some are due now.
+    """
     match webhook.status:
         case WebhookStatus.ENABLED if was is not WebhookStatus.ENABLED:
-            if await desk.ledger.unpark(webhook.id, now):
-                desk.wake()
+            return await desk.ledger.unpark(webhook.id, now, within=connection) > 0
         case WebhookStatus.PAUSED if was is WebhookStatus.ENABLED:
-            await desk.ledger.park(webhook.id)
+            await desk.ledger.park(webhook.id, within=connection)
         case WebhookStatus.DISABLED if was is not WebhookStatus.DISABLED:
-            await desk.ledger.cancel_waiting(webhook.id, now)
+            await desk.ledger.cancel_waiting(webhook.id, now, within=connection)
+    return False
 
 
 def _claim(caller: Caller, draft: WebhookDraft, webhook_id: UUID) -> IdempotencyClaim:
