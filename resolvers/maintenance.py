@@ -2,6 +2,8 @@
 
 from uuid import UUID
 
+from tortoise.expressions import Subquery
+
 from models.delivery import Delivery
 from models.organization import Organization
 from models.webhook import Webhook
@@ -13,11 +15,11 @@ async def sweep(desk: Desk) -> None:
     """Forgets expired keys and old statistics, and finishes deletions that a crash cut short. Safe to repeat."""
     now = desk.clock()
     await desk.ledger.sweep(now)
-    gone = await Webhook.filter(deleted_at__isnull=False).values_list("id", flat=True)
-    waiting = Delivery.filter(completed_at__isnull=True, webhook_id__in=list(gone)) if gone else None
-    if waiting is not None:
-        for webhook_id in await waiting.distinct().values_list("webhook_id", flat=True):
-            await desk.ledger.cancel_waiting(UUID(str(webhook_id)), now)
-    ended = await Organization.filter(deleted_at__isnull=False).values_list("id", flat=True)
-    for organization_id in ended:
+    ended = Organization.filter(deleted_at__isnull=False).values("id")
+    unfinished = Webhook.filter(deleted_at__isnull=True, organization_id__in=Subquery(ended))
+    for organization_id in await unfinished.distinct().values_list("organization_id", flat=True):
         await end_webhooks_of(desk, UUID(str(organization_id)))
+    gone = Webhook.filter(deleted_at__isnull=False).values("id")
+    waiting = Delivery.filter(completed_at__isnull=True, webhook_id__in=Subquery(gone))
+    for webhook_id in await waiting.distinct().values_list("webhook_id", flat=True):
+        await desk.ledger.cancel_waiting(UUID(str(webhook_id)), now)
