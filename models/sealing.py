@@ -44,7 +44,7 @@ class Sealer:
             raise CannotUnseal("sealed under a master key that is not among the settings")
         try:
             return cipher.decrypt(sealed[body : body + _NONCE_BYTES], sealed[body + _NONCE_BYTES :], context)
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:  # ValueError: too short to hold a nonce
             raise CannotUnseal("the sealed value was changed or belongs to another row") from error
 
 

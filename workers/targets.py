@@ -86,7 +86,7 @@ class Targets:
         self._known: OrderedDict[UUID, Target] = OrderedDict()
 
     async def of(self, claimed: Sequence[Claimed]) -> Mapping[UUID, Target]:
-        """The target of each webhook that is claimed for; without those that are deleted or cannot be unsealed."""
+        """The target of each webhook that is claimed for; without those that are deleted or cannot be read."""
         found: dict[UUID, Target] = {}
         missing = set()
         for one in claimed:
@@ -104,6 +104,8 @@ class Targets:
                     found[webhook.id] = self._known[webhook.id] = target_of(webhook, self._sealer)
                 except CannotUnseal as error:
                     log.error("nothing can be sent to webhook=%s: %s", encode(Prefix.WEBHOOK, webhook.id), error)
+                except Exception:  # one row that makes no sense must not stop the others
+                    log.exception("nothing can be sent to webhook=%s", encode(Prefix.WEBHOOK, webhook.id))
             while len(self._known) > _KEPT:
                 self._known.popitem(last=False)
         return found
