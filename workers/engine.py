@@ -90,6 +90,8 @@ class Engine:
                     await asyncio.wait_for(self._awake.wait(), self._pace.poll_seconds)
                 if self._last_claim_was_full and self._free < self._pace.batch:
                     await asyncio.sleep(_GATHER_SECONDS)
+            async with self._claiming:
+                pass  # an arq job may be claiming still; what it starts is waited for, too
             if self._in_flight:
                 await asyncio.wait(list(self._in_flight))
             self._ended = True
@@ -105,9 +107,7 @@ class Engine:
 
     async def abandon(self) -> None:
         """Ends what is in flight now and gives it back, for the next worker to send at once."""
-        given_back = list(self._in_flight.values())
-        for task in list(self._in_flight):
-            task.cancel()
+        given_back = [claimed for task, claimed in self._in_flight.items() if task.cancel()]
         if given_back:
             with suppress(Exception):
                 await self._ledger.release(given_back, self._clock())
