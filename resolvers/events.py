@@ -10,6 +10,7 @@ from tortoise.queryset import QuerySet
 from models.event import Event
 from models.event_pattern import MAX_LENGTH, is_event_name
 from models.ids import Prefix
+from models.ledger import NewEvent
 from models.moment import from_ms
 from resolvers import validation
 from resolvers.caller import Caller, Scope
@@ -17,7 +18,7 @@ from resolvers.errors import FieldErrorCode, FieldProblem, ValidationFailed
 from resolvers.inputs import EventDraft, MomentRange
 from resolvers.lookup import one_of, own
 from resolvers.paging import Page, PageRequest, page
-from resolvers.publisher import Prepared, Stored
+from resolvers.publisher import Prepared
 
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
@@ -68,16 +69,15 @@ async def publish_many(caller: Caller, drafts: Sequence[EventDraft]) -> list[Pub
     if problems:
         raise ValidationFailed(problems)
     stored = await desk.publisher.publish(caller.organization_id, prepared)
-    repeats = [one.event_id for one in stored if one.duplicate]
+    repeats = [one.event_id for one in stored if one.event is None]
     known = await _rows(caller, repeats) if repeats else {}
     return [
         Published(
-            known[one.event_id] if one.duplicate else _event_of(caller, one, given),
+            known[one.event_id] if one.event is None else _row_of(one.event),
             one.matched_webhook_count,
-            one.duplicate,
+            duplicate=one.event is None,
         )
-        for one, given in zip(stored, prepared, strict=True)
-        if not one.duplicate or one.event_id in known
+        for one in stored
     ]
 
 
@@ -113,17 +113,16 @@ async def _rows(caller: Caller, ids: Sequence[UUID]) -> dict[UUID, Event]:
     return {row.id: row for row in rows}
 
 
-def _event_of(caller: Caller, stored: Stored, prepared: Prepared) -> Event:
+def _row_of(event: NewEvent) -> Event:
     """The row as it was just written, without reading it again."""
-    body = prepared.data + b"}"
     return Event(
-        id=stored.event_id,
-        organization_id=caller.organization_id,
-        type=prepared.type,
-        occurred_at=prepared.occurred_at,
-        received_at=from_ms(stored.received_at),
-        body=body,
-        data_offset=0,
+        id=event.id,
+        organization_id=event.organization_id,
+        type=event.type,
+        occurred_at=from_ms(event.occurred_at),
+        received_at=from_ms(event.received_at),
+        body=event.body,
+        data_offset=event.data_offset,
     )
 
 

@@ -51,10 +51,9 @@ class Stored:
     """What became of a prepared event."""
 
     event_id: UUID
-    received_at: int
-    """Milliseconds since 1970; of a duplicate, of this time and not of then."""
     matched_webhook_count: int
-    duplicate: bool
+    event: NewEvent | None = None
+    """As it was written; None: it had been published before, under the same idempotency key."""
 
 
 @dataclass(slots=True)
@@ -203,7 +202,7 @@ class Publisher:
 
     async def _matched_counts(self, answers: Sequence[list[Stored] | Exception]) -> dict[UUID, int]:
         """For events that had been published before: how many webhooks they went to then."""
-        repeats = [s.event_id for answer in answers if isinstance(answer, list) for s in answer if s.duplicate]
+        repeats = [s.event_id for answer in answers if isinstance(answer, list) for s in answer if s.event is None]
         return await self._ledger.delivery_counts(repeats) if repeats else {}
 
     async def _indexes_of(self, organizations: Sequence[UUID]) -> dict[UUID, OrganizationIndex]:
@@ -256,13 +255,13 @@ class _Batch:
                         del self.used[made.organization_id, made.operation, made.key]
                     return IdempotencyConflict()
                 if earlier is not None:
-                    stored.append(Stored(earlier.result_id, self.now, 0, duplicate=True))
+                    stored.append(Stored(earlier.result_id, 0))
                     continue
                 self.used[key] = EarlierUse(claim.request_digest, claim.result_id)
                 claims.append(claim)
             event = _event(job.organization_id, prepared, claim.result_id if claim else new_id(), self.now, index)
             events.append(event)
-            stored.append(Stored(event.id, self.now, len(event.deliveries), duplicate=False))
+            stored.append(Stored(event.id, len(event.deliveries), event))
         self.events += events
         self.claims += claims
         return stored
@@ -286,7 +285,7 @@ def _claim(organization_id: UUID, prepared: Prepared) -> IdempotencyClaim:
 def _with_counts(answer: list[Stored] | Exception, counts: Mapping[UUID, int]) -> list[Stored] | Exception:
     if isinstance(answer, list):
         for stored in answer:
-            if stored.duplicate:
+            if stored.event is None:
                 stored.matched_webhook_count = counts.get(stored.event_id, stored.matched_webhook_count)
     return answer
 
