@@ -56,7 +56,10 @@ class Settings(BaseSettings):
     def _split_networks(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+        try:
+            return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+        except ValueError:  # its message would repeat the value
+            raise ValueError("must be networks such as 10.0.0.0/8 or fd00::/8, separated by commas") from None
 
     @field_validator("api_versions", mode="before")
     @classmethod

@@ -41,10 +41,13 @@ class House:
 
 
 @asynccontextmanager
-async def hookline(settings: Settings, make_redis: Callable[[], ArqRedis] | None = None) -> AsyncIterator[House]:
+async def hookline(
+    settings: Settings, make_redis: Callable[[], ArqRedis] | None = None, clock: Callable[[], int] = now_ms
+) -> AsyncIterator[House]:
     """Opens everything a process needs, and closes it at the end. What listens or delivers is started by others.
 
-    `make_redis`: for the in-process Redis of `hookline dev`; otherwise the settings' URL is used.
+    `make_redis`: for the in-process Redis of `hookline dev`; otherwise the settings' URL is used. `clock` tells the
+    milliseconds since 1970.
     """
     redis_of = make_redis or _redis_of(settings)
     async with contextlib.AsyncExitStack() as stack:
@@ -62,8 +65,8 @@ async def hookline(settings: Settings, make_redis: Callable[[], ArqRedis] | None
             max_payload_bytes=settings.max_payload_bytes,
             idempotency_hours=settings.idempotency_hours,
         )
-        publisher = Publisher(ledger, now_ms, wake, limits.idempotency_hours * 3_600_000)
-        sealer, courier = Sealer(settings.master_keys()), Courier(transport, now_ms)
+        publisher = Publisher(ledger, clock, wake, limits.idempotency_hours * 3_600_000)
+        sealer, courier = Sealer(settings.master_keys()), Courier(transport, clock)
         desk = Desk(
             ledger=ledger,
             sealer=sealer,
@@ -72,13 +75,13 @@ async def hookline(settings: Settings, make_redis: Callable[[], ArqRedis] | None
             courier=courier,
             publisher=publisher,
             wake=wake,
-            clock=now_ms,
+            clock=clock,
             allow_http=settings.allow_http,
             api_versions=settings.api_versions,
             limits=limits,
         )
         pace = Pace(concurrency=settings.concurrency, failing_limit_ms=round(settings.failing_limit_hours * 3_600_000))
-        engine = Engine(ledger, courier, Targets(sealer), now_ms, pace)
+        engine = Engine(ledger, courier, Targets(sealer), clock, pace)
         for work in (publisher.run(), wake.run()):
             await stack.enter_async_context(in_background(work))
         yield House(settings, desk, engine, redis, redis_of)
