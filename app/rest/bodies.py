@@ -525,7 +525,9 @@ class ErrorBody(Reply):
     """English, safe to show a developer. Never branch on this."""
     request_id: str
     """The answer's X-Request-Id."""
-    details: dict[str, str] | None = None
+    details: Annotated[
+        dict[str, str] | None, WithJsonSchema({"type": "object", "additionalProperties": {"type": "string"}})
+    ] = None
     """What is wrong, by field: `url`, `events.3`. Only with VALIDATION_FAILED."""
 
 

@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import orjson
@@ -104,16 +105,18 @@ def _json(status: int, content: str | bytes, headers: Mapping[str, str]) -> Resp
     return Response(content, status, dict(headers) | {"Cache-Control": "no-store"}, media_type="application/json")
 
 
+@cache
+def _document() -> bytes:
+    return orjson.dumps(openapi_document())
+
+
 class _OpenApi:
     """Serves the document, to anybody."""
-
-    def __init__(self) -> None:
-        self.document = orjson.dumps(openapi_document())
 
     async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         if request.method in ("GET", "HEAD"):
-            response = Response(self.document, media_type="application/json")
+            response = Response(_document(), media_type="application/json")
         else:
             response = _refused(NATIVE, MethodNotAllowed(("GET", "HEAD")), request)
         await response(scope, receive, send)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from tortoise import Tortoise
 
+from app.rest.refusals import STATUSES
 from models.event import Event
 from models.webhook import Webhook, WebhookStatus
-from resolvers import event_types, keys, organizations
+from resolvers import errors, event_types, keys, organizations
 from resolvers.inputs import EventTypeDraft
 from tests.app.rest_client import (
     CHANGE,
@@ -705,6 +706,12 @@ async def test_a_bug_of_ours_is_masked_and_logged_once_under_its_request_id(
     [record] = caplog.records
     assert record.getMessage() == f"request=find-me-4711 GET /v1/webhooks/{UNKNOWN} failed"
     assert record.exc_info is not None
+
+
+def test_every_refusal_that_resolvers_know_has_a_status_and_a_code() -> None:
+    refusals = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.Refusal)}
+    assert len(refusals) == 10
+    assert refusals - {errors.Refusal} <= STATUSES.keys()
 
 
 async def test_a_secret_that_is_refused_is_not_repeated(api: Rest) -> None:
