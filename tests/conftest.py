@@ -65,7 +65,7 @@ async def database_url(
         yield f"sqlite://{shutil.copy(_migrated_sqlite, tmp_path / 'hookline.db')}"
         return
     server: PostgreSQL = request.getfixturevalue("postgresql")
-    url = await server.create_database(migrated=True)
+    url = await server.create_migrated_database()
     yield url
     await server.drop_database(url)
 
@@ -77,7 +77,7 @@ async def blank_database_url(database_kind: str, request: pytest.FixtureRequest,
         yield f"sqlite://{tmp_path / 'blank.db'}"
         return
     server: PostgreSQL = request.getfixturevalue("postgresql")
-    url = await server.create_database(migrated=False)
+    url = await server.create_database()
     yield url
     await server.drop_database(url)
 

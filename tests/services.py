@@ -57,28 +57,29 @@ class PostgreSQL:
 
     port: int
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-    _has_template: bool = False
+    _migrated: str | None = None
 
     def url(self, database: str = "postgres") -> str:
         """Where `database` is, for its owner."""
         return f"postgres://postgres@127.0.0.1:{self.port}/{database}"
 
-    async def create_database(self, *, migrated: bool) -> str:
-        """A new database, and its URL. A migrated one is a copy (30 ms) of one that was migrated once."""
+    async def create_database(self, *, like: str | None = None) -> str:
+        """A new database, and its URL: empty, or a copy (30 ms) of the one at the URL `like`, which nobody may use."""
         name = f"hookline_{next(self._numbers)}"
-        if not migrated:
-            await self._execute(f"CREATE DATABASE {name}")
-            return self.url(name)
-        if not self._has_template:
-            await self._execute("CREATE DATABASE hookline_template")
-            await migrate(self.url("hookline_template"))
-            self._has_template = True
-        await self._execute(f"CREATE DATABASE {name} TEMPLATE hookline_template STRATEGY file_copy")
+        template = f"TEMPLATE {_name_in(like)} STRATEGY file_copy" if like else ""
+        await self._execute(f"CREATE DATABASE {name} {template}")
         return self.url(name)
+
+    async def create_migrated_database(self) -> str:
+        """The same with our tables, and nothing in them."""
+        if self._migrated is None:
+            self._migrated = await self.create_database()
+            await migrate(self._migrated)
+        return await self.create_database(like=self._migrated)
 
     async def drop_database(self, url: str) -> None:
         """Forgets a database, whoever is still connected to it."""
-        await self._execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
+        await self._execute(f"DROP DATABASE {_name_in(url)} WITH (FORCE)")
 
     async def _execute(self, statement: str) -> None:
         connection = await asyncpg.connect(self.url())
@@ -165,6 +166,10 @@ def redis_server() -> Iterator[Redis]:
 
 
 _SSL_REQUEST = bytes.fromhex("0000000804d2162f")  # PostgreSQL protocol: answered by one letter, before any login
+
+
+def _name_in(url: str) -> str:
+    return url.rpartition("/")[2]
 
 
 def _postgresql_binaries() -> Path | None:

@@ -21,8 +21,8 @@ async def test_a_database_url_gives_the_tables_and_no_rows(ledger: Ledger) -> No
 
 
 async def test_each_test_has_a_database_of_its_own(postgresql: PostgreSQL) -> None:
-    first = await postgresql.create_database(migrated=True)
-    second = await postgresql.create_database(migrated=True)
+    first = await postgresql.create_migrated_database()
+    second = await postgresql.create_migrated_database()
     try:
         connection = await asyncpg.connect(first)
         await connection.execute("CREATE TABLE only_here (id int)")

@@ -1,7 +1,7 @@
 """A running Hookline for each story."""
 
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -9,14 +9,30 @@ from types import MappingProxyType
 
 import pytest
 
-from tests.journeys.product import Process, Product, dev, production
+from tests.journeys.product import Installation, Process, Product, dev, install, production
 from tests.services import PostgreSQL, Redis, redis_server
 
+Installs = Callable[[PostgreSQL], Awaitable[Installation]]
 StartsProduction = Callable[..., AbstractAsyncContextManager[Product]]
 
 
+@pytest.fixture(scope="session")
+def _installed(tmp_path_factory: pytest.TempPathFactory) -> Installs:
+    """Prepares a production once, and only where a story asks for one."""
+    made: list[Installation] = []
+
+    async def installed(postgresql: PostgreSQL) -> Installation:
+        if not made:
+            made.append(await install(tmp_path_factory.mktemp("installation"), postgresql))
+        return made[0]
+
+    return installed
+
+
 @pytest.fixture(scope="session", params=["dev", "production"])
-async def _product(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Product]:
+async def _product(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, _installed: Installs
+) -> AsyncIterator[Product]:
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "dev":
         async with dev(folder) as product:
@@ -24,7 +40,7 @@ async def _product(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
         return
     postgresql: PostgreSQL = request.getfixturevalue("postgresql")
     redis: Redis = request.getfixturevalue("_redis")
-    async with production(folder, postgresql, redis) as product:
+    async with production(folder, postgresql, redis, await _installed(postgresql)) as product:
         yield product
 
 
@@ -52,9 +68,11 @@ def own_redis() -> Iterator[Redis]:
 
 
 @pytest.fixture
-def start_production(tmp_path: Path, postgresql: PostgreSQL, own_redis: Redis) -> StartsProduction:
+async def start_production(
+    tmp_path: Path, postgresql: PostgreSQL, own_redis: Redis, _installed: Installs
+) -> StartsProduction:
     """Starts Hookline on PostgreSQL and Redis, for this story alone: what runs may be killed."""
-    return partial(production, tmp_path, postgresql, own_redis)
+    return partial(production, tmp_path, postgresql, own_redis, await _installed(postgresql))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -225,25 +226,51 @@ async def dev(folder: Path) -> AsyncIterator[Product]:
         await product.close()
 
 
-@asynccontextmanager
-async def production(
-    folder: Path, postgresql: PostgreSQL, redis: Redis, *, workers: int = 1, strict: bool = False
-) -> AsyncIterator[Product]:
-    """API server and workers apart, on PostgreSQL and Redis; `strict` leaves every address to the built-in rules."""
-    database = await postgresql.create_database(migrated=False)
-    env = {
-        "HOOKLINE_DATABASE_URL": database,
-        "HOOKLINE_REDIS_URL": redis.url,
-        "HOOKLINE_MASTER_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
-    }
-    if not strict:
-        env |= {"HOOKLINE_ALLOWED_NETWORKS": "127.0.0.0/8", "HOOKLINE_ALLOW_HTTP": "true"}
-    product = Product(folder, env)
+@dataclass(frozen=True)
+class Installation:
+    """What an operator has before the first start: a migrated database with an organization, its key, the settings."""
+
+    database_url: str
+    master_key: str
+    token: str
+
+
+async def install(folder: Path, postgresql: PostgreSQL) -> Installation:
+    """Prepares a production by the operator's commands."""
+    master_key = base64.b64encode(secrets.token_bytes(32)).decode()
+    database = await postgresql.create_database()
+    product = Product(folder, {"HOOKLINE_DATABASE_URL": database, "HOOKLINE_MASTER_KEY": master_key})
     try:
         await product.run("migrate")
         await product.run("organizations", "create", "Acme")
         key = await product.run("keys", "create", "--organization", "Acme", "--scope", "*", "--json")
-        product.token = json.loads(key)["token"]
+        return Installation(database, master_key, json.loads(key)["token"])
+    finally:
+        await product.close()
+
+
+@asynccontextmanager
+async def production(
+    folder: Path,
+    postgresql: PostgreSQL,
+    redis: Redis,
+    installation: Installation,
+    *,
+    workers: int = 1,
+    strict: bool = False,
+) -> AsyncIterator[Product]:
+    """API server and workers apart, on a copy of the installation; `strict` leaves addresses to the built-in rules."""
+    database = await postgresql.create_database(like=installation.database_url)
+    env = {
+        "HOOKLINE_DATABASE_URL": database,
+        "HOOKLINE_REDIS_URL": redis.url,
+        "HOOKLINE_MASTER_KEY": installation.master_key,
+    }
+    if not strict:
+        env |= {"HOOKLINE_ALLOWED_NETWORKS": "127.0.0.0/8", "HOOKLINE_ALLOW_HTTP": "true"}
+    product = Product(folder, env)
+    product.token = installation.token
+    try:
         for _ in range(workers):
             product.start("worker")
         await product.start_serve()

@@ -141,7 +141,7 @@ async def _everything_sent_so_far_has_arrived(product: Product) -> list[Received
     """Due deliveries are claimed in the order of their time: once a later one is here, no earlier one is to come."""
     async with Receiver() as later:
         webhook, _ = await product.create_webhook(later.url, "later.on")
-        await product.publish("later.on", None)
+        await product.publish("later.on", {})
         arrived = await later.wait_for(1)
         await product.delete_webhook(webhook)
         return arrived
