@@ -61,7 +61,7 @@ async def publish_many(caller: Caller, drafts: Sequence[EventDraft]) -> list[Pub
     prepared: list[Prepared] = []
     problems: list[FieldProblem] = []
     for i, draft in enumerate(drafts):
-        result = _prepared(draft, now, desk.limits.max_payload_bytes)
+        result = prepare(draft, now, desk.limits.max_payload_bytes)
         if isinstance(result, Prepared):
             prepared.append(result)
         else:
@@ -126,7 +126,8 @@ def _row_of(event: NewEvent) -> Event:
     )
 
 
-def _prepared(draft: EventDraft, now: datetime, most_bytes: int) -> Prepared | list[FieldProblem]:
+def prepare(draft: EventDraft, now: datetime, most_bytes: int) -> Prepared | list[FieldProblem]:
+    """The event ready to be stored, or all that is wrong with it but for what the catalogue says."""
     problems = []
     if not is_event_name(draft.type):
         message = f"must be words joined by dots or slashes, such as order.created, at most {MAX_LENGTH} characters"

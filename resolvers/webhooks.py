@@ -109,43 +109,49 @@ async def create(caller: Caller, draft: WebhookDraft) -> Created:
     desk = caller.desk
     webhook_id, now = new_id(), desk.clock()
     claim = _claim(caller, draft, webhook_id) if draft.idempotency_key is not None else None
-    await _check_draft(caller, draft)
+    await check_draft(caller, draft)
     async with _writing(caller) as (connection, organization):
         if claim is not None:
             earlier = await idempotency.take(connection, claim, now, desk.limits.idempotency_hours * 3_600_000)
             if earlier is not None:
                 return Created(await _earlier(caller, connection, claim, earlier), secret=None)
         await _check_limit(desk, organization, connection)
-        signatures = draft.signatures or [SignatureDraft(SignatureScheme.STANDARD_WEBHOOKS)]
-        secret = draft.secret or new_secret(s.scheme for s in signatures)
-        moment = from_ms(now)
-        disabled = draft.status is WebhookStatus.DISABLED
-        webhook = Webhook(
-            id=webhook_id,
-            organization_id=caller.organization_id,
-            url=draft.url,
-            name=_cleared(draft.name),
-            description=_cleared(draft.description),
-            event_patterns=list(draft.event_patterns),
-            api_version=draft.api_version or desk.api_versions[0],
-            envelope=draft.envelope or PayloadEnvelope.STANDARD,
-            signature_profiles=_profiles(signatures),
-            timeout_ms=round(1000 * DEFAULT_TIMEOUT_SECONDS),
-            max_attempts=DEFAULT_MAX_ATTEMPTS,
-            retry_schedule=list(DEFAULT_SCHEDULE_SECONDS),
-            metadata=draft.metadata,
-            status=draft.status,
-            disabled_reason=DisabledReason.MANUAL if disabled else None,
-            disabled_at=moment if disabled else None,
-            secret_created_at=moment,
-            created_at=moment,
-            updated_at=moment,
-        )
-        _put_delivery_options(webhook, draft.delivery)
-        _put_custom_headers(desk, webhook, draft.custom_headers or [])
-        _put_secret(desk, webhook, secret)
-        await webhook.save(using_db=connection, force_create=True)
+        created = drafted(caller, draft, webhook_id, now)
+        await created.webhook.save(using_db=connection, force_create=True)
         await WebhookHealth.create(using_db=connection, webhook_id=webhook_id)
+    return created
+
+
+def drafted(caller: Caller, draft: WebhookDraft, webhook_id: UUID, now: int) -> Created:
+    """The webhook that a draft describes, defaults and a secret put in, not yet stored. The draft must be checked."""
+    desk, moment = caller.desk, from_ms(now)
+    signatures = draft.signatures or [SignatureDraft(SignatureScheme.STANDARD_WEBHOOKS)]
+    secret = draft.secret or new_secret(s.scheme for s in signatures)
+    disabled = draft.status is WebhookStatus.DISABLED
+    webhook = Webhook(
+        id=webhook_id,
+        organization_id=caller.organization_id,
+        url=draft.url,
+        name=_cleared(draft.name),
+        description=_cleared(draft.description),
+        event_patterns=list(draft.event_patterns),
+        api_version=draft.api_version or desk.api_versions[0],
+        envelope=draft.envelope or PayloadEnvelope.STANDARD,
+        signature_profiles=_profiles(signatures),
+        timeout_ms=round(1000 * DEFAULT_TIMEOUT_SECONDS),
+        max_attempts=DEFAULT_MAX_ATTEMPTS,
+        retry_schedule=list(DEFAULT_SCHEDULE_SECONDS),
+        metadata=draft.metadata,
+        status=draft.status,
+        disabled_reason=DisabledReason.MANUAL if disabled else None,
+        disabled_at=moment if disabled else None,
+        secret_created_at=moment,
+        created_at=moment,
+        updated_at=moment,
+    )
+    _put_delivery_options(webhook, draft.delivery)
+    _put_custom_headers(desk, webhook, draft.custom_headers or [])
+    _put_secret(desk, webhook, secret)
     return Created(webhook, secret)
 
 
@@ -365,7 +371,8 @@ def _raise_if(problems: Iterable[FieldProblem]) -> None:
         raise ValidationFailed(found)
 
 
-async def _check_draft(caller: Caller, draft: WebhookDraft) -> None:
+async def check_draft(caller: Caller, draft: WebhookDraft) -> None:
+    """Raises ValidationFailed with all that is wrong with a draft."""
     desk = caller.desk
     signatures = draft.signatures
     schemes = [s.scheme for s in signatures or [SignatureDraft(SignatureScheme.STANDARD_WEBHOOKS)]]
