@@ -71,9 +71,14 @@ class Process:
     async def kill(self) -> None:
         """SIGKILL, to what it started as well: nobody has a chance to tidy up."""
         with suppress(psutil.NoSuchProcess):
-            for process in [*psutil.Process(self._process.pid).children(recursive=True), self._process]:
+            for process in [*self.children(), self._process]:
                 process.kill()
         await self.end()
+
+    def children(self) -> list[psutil.Process]:
+        """The processes it started, and theirs."""
+        children: list[psutil.Process] = psutil.Process(self._process.pid).children(recursive=True)
+        return children
 
     async def prints(self, text: str) -> None:
         """Waits until it has printed the text."""

@@ -3,6 +3,8 @@
 import asyncio
 import signal
 
+import psutil
+
 from tests.journeys.product import WITHIN_S, Process, Product, until
 from tests.receivers import Exchange, Receiver
 
@@ -70,6 +72,18 @@ async def test_a_server_answers_the_caller_it_has(production_product: Product) -
         slow.answer.set()
         assert (await waiting)["testWebhook"]["attempt"] == {"outcome": "SUCCESS"}
         assert await server.end() == 0
+
+
+async def test_a_server_of_several_processes_ends_with_all_of_them(production_product: Product) -> None:
+    product = production_product
+    server = await product.start_serve("--processes", "2")
+    workforce = server.children()
+    assert len(workforce) >= 2
+    assert await product.graphql("{ __typename }") == {"__typename": "Query"}
+    server.send(signal.SIGTERM)
+    assert await server.end() == 0
+    assert psutil.wait_procs(workforce, timeout=WITHIN_S)[1] == []
+    assert not await product.accepts_connections()
 
 
 async def test_a_second_process_on_the_same_data_is_refused(dev_product: Product) -> None:
