@@ -1,9 +1,9 @@
 """The ASGI app: every door, and what it opens on."""
 
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from schema.http import GraphQLRefused, graphql_app
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
@@ -16,6 +16,7 @@ from app.settings import Settings, read
 from app.wiring import House, hookline
 from resolvers.errors import Forbidden
 from schema.context import Context
+from schema.http import GraphQLRefused, graphql_app
 
 
 def application(opened: Callable[[], AbstractAsyncContextManager[House]], max_body_bytes: int) -> Starlette:
@@ -27,14 +28,14 @@ def application(opened: Callable[[], AbstractAsyncContextManager[House]], max_bo
             app.state.house = house
             yield
 
-    graphql = graphql_app(_context_of, graphiql.graphiql_page)
+    graphql = graphql_app(_context_of, graphiql.graphiql_page, max_body_bytes=max_body_bytes)
     app = Starlette(
         lifespan=lifespan,
         max_body_size=max_body_bytes,
         routes=[
             Route("/", _to_graphiql),
             *graphiql.static_routes(),
-            Route("/graphql", graphql),
+            Route("/graphql", graphql, max_body_size=sys.maxsize),  # it has a cap of its own, with a 413 in JSON
             WebSocketRoute("/graphql", graphql),
             *rest.routes(),
             *health.routes(),

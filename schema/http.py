@@ -13,16 +13,17 @@ a body that is not application/json           415
 a browser that wants to see a page            the page
 """
 
+import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 import orjson
-from cross_web import AsyncHTTPRequestAdapter, HTTPException
-from starlette.exceptions import HTTPException as BodyTooLarge
+from cross_web import AsyncHTTPRequestAdapter, HTTPException, StarletteRequestAdapter
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData, process_result
@@ -37,6 +38,9 @@ JSON = "application/json"
 RESPONSE = "application/graphql-response+json"
 INVALID_STATUS = HTTPStatus.BAD_REQUEST
 """Of a document that cannot be read or is not valid. The draft says 422 for the latter; its audit still wants 400."""
+
+_LONG_NUMBER = re.compile(r"\d{19}")
+"""Such integers orjson would round to floats; an event's data is to arrive as it was sent."""
 
 ContextOf = Callable[[HTTPConnection], Awaitable[Context]]
 Page = Callable[[Request], Response]
@@ -53,26 +57,40 @@ class GraphQLRefused(Exception):
         self.headers = {"www-authenticate": "Bearer"} | dict(headers or {}) if status == 401 else dict(headers or {})
 
 
-def graphql_app(context_of: ContextOf, page: Page | None = None) -> "GraphQLApp":
+def graphql_app(
+    context_of: ContextOf, page: Page | None = None, *, max_body_bytes: int = 8 * 1024 * 1024
+) -> "GraphQLApp":
     """The ASGI app that serves the schema, for a Route and a WebSocketRoute alike.
 
     `context_of` says who calls; it raises GraphQLRefused for whoever may not. `page` answers a browser that opens the
-    address.
+    address. Give its Route no smaller `max_body_size` than `max_body_bytes`: Starlette's own 413 is plain text.
     """
-    return GraphQLApp(context_of, page)
+    return GraphQLApp(context_of, page, max_body_bytes)
+
+
+class _Request(StarletteRequestAdapter):
+    """Media types are the same in upper and lower case."""
+
+    @property
+    def content_type(self) -> str | None:
+        given = super().content_type
+        return given and given.lower()
 
 
 class GraphQLApp(GraphQL[Context, None]):
     """Strawberry's ASGI app, made to keep to the specification."""
 
-    def __init__(self, context_of: ContextOf, page: Page | None) -> None:
+    request_adapter_class = _Request
+
+    def __init__(self, context_of: ContextOf, page: Page | None, max_body_bytes: int) -> None:
         super().__init__(schema, graphql_ide=None, subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,))
         self._context_of = context_of
         self._page = page
+        self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            response = await self._answer(Request(scope, receive))
+            response = await self._answer(Request(scope, self._bounded(receive)))
             await response(scope, receive, send)
             return
         try:
@@ -93,19 +111,31 @@ class GraphQLApp(GraphQL[Context, None]):
             return await self.run(request)
         except GraphQLRefused as refused:
             return _error(media, refused.status, refused.code, refused.message, refused.headers)
-        except BodyTooLarge as refused:  # Starlette(max_body_size=…)
-            return _error(media, refused.status_code, "PAYLOAD_TOO_LARGE", "the body is larger than this server reads")
         except HTTPException as refused:
             if isinstance(refused.__cause__, InvalidOperationTypeError):
                 message = f"{refused.__cause__.operation_type.value}s go by POST"
                 return _error(media, 405, "METHOD_NOT_ALLOWED", message, {"allow": "POST"})
             return _error(media, refused.status_code, "BAD_REQUEST", refused.reason)
 
+    def _bounded(self, receive: Receive) -> Receive:
+        """Reads a body up to the limit, whatever its Content-Length says."""
+        read, most = 0, self._max_body_bytes
+
+        async def bounded() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > most:
+                raise GraphQLRefused(413, "PAYLOAD_TOO_LARGE", f"the body may have at most {most} bytes")
+            return message
+
+        return bounded
+
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         return await self._context_of(request)
 
     async def parse_http_body(self, request: AsyncHTTPRequestAdapter) -> GraphQLRequestData | list[GraphQLRequestData]:
-        if request.method == "POST" and (request.content_type or "").partition(";")[0].strip().lower() != JSON:
+        if request.method == "POST" and (request.content_type or "").partition(";")[0].strip() != JSON:
             raise GraphQLRefused(415, "UNSUPPORTED_MEDIA_TYPE", f"send the request as {JSON}")
         return await super().parse_http_body(request)
 
@@ -116,7 +146,13 @@ class GraphQLApp(GraphQL[Context, None]):
         return parsed
 
     def decode_json(self, data: str | bytes) -> object:
-        return orjson.loads(data)
+        decoded: object = orjson.loads(data)
+        if not _LONG_NUMBER.search(data if isinstance(data, str) else data.decode()):
+            return decoded
+        try:
+            return json.loads(data)
+        except ValueError as error:  # of more digits than Python converts
+            raise json.JSONDecodeError(str(error), "", 0) from error
 
     def encode_json(self, data: object) -> str:
         return orjson.dumps(data).decode()  # text, because a WebSocket sends bytes as binary frames

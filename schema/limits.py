@@ -124,7 +124,7 @@ class Scale:
                 case FragmentSpreadNode():
                     names[f"...{selection.name.value}"] += 1
                     total = total.beside(self._fragment(selection.name.value))
-        self.repeats = max(self.repeats, *names.values())
+        self.repeats = max([self.repeats, *names.values()])
         self._level -= 1
         return total
 
@@ -187,6 +187,7 @@ class Verdict:
     """What was found in a document."""
 
     errors: tuple[GraphQLError, ...]
+    operations: int
     sizes_vary: bool = False
     """Whether its size must be judged again with each request's variables."""
 
@@ -194,7 +195,8 @@ class Verdict:
 def judge(schema: GraphQLSchema, document: DocumentNode) -> Verdict:
     """The limits, and, within them, GraphQL's own rules."""
     errors, sizes_vary = _beyond_limits(schema, document, {})
-    return Verdict(tuple(errors or validate_document(schema, document, tuple(specified_rules))), sizes_vary)
+    operations = sum(isinstance(definition, OperationDefinitionNode) for definition in document.definitions)
+    return Verdict(tuple(errors or validate_document(schema, document, tuple(specified_rules))), operations, sizes_vary)
 
 
 def _beyond_limits(
@@ -270,6 +272,9 @@ class Documents(SchemaExtension):
             cached = text is not None and len(text) <= _CACHED_CHARACTERS
             verdict = judge_once(schema, text) if cached else judge(schema, document)
             errors = list(verdict.errors)
+            if not errors and execution._provided_operation_name is None and verdict.operations > 1:
+                # Strawberry would run the first; the specification says that it must not be guessed.
+                errors = [RequestError("there are several operations: say which in `operationName`", "BAD_REQUEST")]
             if not errors and verdict.sizes_vary:
                 errors, _ = _beyond_limits(schema, document, execution.variables or {})
             execution.pre_execution_errors = errors

@@ -4,9 +4,12 @@ refusals are typed and name the field; a scalar's refusal fails the whole reques
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NewType, TypeAlias
 
+import orjson
 import strawberry
 from graphql import GraphQLError
 from strawberry.types.scalar import ScalarDefinition
+
+from resolvers.validation import as_json
 
 if TYPE_CHECKING:
     JSON: TypeAlias = Any
@@ -33,6 +36,11 @@ def _read_moment(text: Any) -> datetime:
     raise GraphQLError("DateTime must be RFC 3339 with a time zone, such as 2026-11-21T08:15:30.250Z")
 
 
+def _shown_json(value: Any) -> orjson.Fragment:
+    """Written here and not with the whole answer: only so do integers of more than 64 bits pass unharmed."""
+    return value if isinstance(value, orjson.Fragment) else orjson.Fragment(as_json(value) or b"null")
+
+
 def _read_cursor(text: Any) -> str:
     if not isinstance(text, str):
         raise GraphQLError("Cursor must be a string")
@@ -54,7 +62,7 @@ SCALARS: dict[object, ScalarDefinition] = {
         name="JSON",
         description="Any JSON value: object, list, string, number, boolean or null. Pass it as a variable, as it is.",
         specified_by_url="https://datatracker.ietf.org/doc/html/rfc8259",
-        serialize=lambda value: value,
+        serialize=_shown_json,
         parse_value=lambda value: value,
     ),
     Cursor: strawberry.scalar(
