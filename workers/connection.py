@@ -205,10 +205,6 @@ class Connection(asyncio.Protocol):
         """Close at once. What was not sent is dropped."""
         self._transport.abort()
 
-    @property
-    def closing(self) -> bool:
-        return self._transport.is_closing()
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 

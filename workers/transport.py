@@ -226,13 +226,13 @@ class _IdlePool:
         self._sweep_timer: asyncio.TimerHandle | None = None
 
     def take(self, origin: Origin) -> Connection | None:
-        """The connection to `origin` used last, now the caller's; None when there is none alive."""
-        while idle := self._by_origin.get(origin):
-            connection = idle[-1]
-            self.forget(connection)
-            if not connection.closing:
-                return connection
-        return None
+        """The connection to `origin` used last, now the caller's; None when there is none."""
+        idle = self._by_origin.get(origin)
+        if not idle:
+            return None
+        connection = idle[-1]
+        self.forget(connection)
+        return connection
 
     def give(self, connection: Connection) -> None:
         """Keep a reusable connection. When that is one too many, the oldest is closed."""

@@ -310,6 +310,20 @@ async def test_an_answer_is_forgotten_after_its_time() -> None:
     assert second == first
 
 
+async def test_no_more_answers_are_remembered_than_allowed() -> None:
+    resolver = SystemResolver(most=2)
+    try:
+        first = await resolver.resolve("127.1", 443)
+        for other in ("127.2", "127.3"):
+            await resolver.resolve(other, 443)
+        again = await resolver.resolve("127.1", 443)
+    finally:
+        resolver.close()
+
+    assert again is not first
+    assert again == first
+
+
 async def test_more_names_than_threads_are_all_looked_up() -> None:
     resolver = SystemResolver(threads=2, most=10)
     try:

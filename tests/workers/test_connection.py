@@ -85,6 +85,17 @@ def test_a_body_of_exactly_its_cap_is_whole() -> None:
     assert (bytes(cut.body), cut.complete, cut.truncated) == (b"abcde", False, True)
 
 
+@pytest.mark.parametrize("chunk", [b"Content-Length: 500000\r\n\r\n", None])
+def test_only_what_is_not_body_counts_as_framing(chunk: bytes | None) -> None:
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n" + b"1388\r\n%b\r\n" % (b"x" * 5_000) * 100 + b"0\r\n\r\n"
+    answer = b"HTTP/1.1 200 OK\r\n" + (chunk + b"x" * 500_000 if chunk else chunked)
+    pieces = (answer[start : start + 1_000] for start in range(0, len(answer), 1_000))
+
+    reader = read(*pieces, limits=AnswerLimits(body_bytes=1_000_000))
+
+    assert (len(reader.body), reader.complete, reader.truncated) == (500_000, True, False)
+
+
 @pytest.mark.parametrize("surplus", [b"x", b"\r\nx", b"HTTP/1.1 500 No\r\n\r\n", b"HTTP", b"\0"])
 @pytest.mark.parametrize(
     "length", [b"Content-Length: 2\r\n\r\nok", b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"]

@@ -214,6 +214,17 @@ async def test_an_answer_without_a_stated_end_ends_with_the_connection(transport
     assert (response.content, response.extensions) == (b"hello world", {"truncated": False})
 
 
+async def test_a_reset_does_not_end_an_answer_without_a_stated_end(transport: DeliveryTransport) -> None:
+    async def unmeasured(exchange: Exchange) -> None:
+        await exchange.write(b"HTTP/1.0 200 OK\r\n\r\nhello")
+        await asyncio.sleep(0.05)
+        exchange.reset()
+
+    async with Receiver(unmeasured) as receiver:
+        with pytest.raises(httpx.ReadError, match=r"^the connection was reset before the answer was complete$"):
+            await send(transport, receiver.url)
+
+
 async def test_interim_answers_are_passed_over(transport: DeliveryTransport) -> None:
     async def patient(exchange: Exchange) -> None:
         await exchange.write(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
@@ -307,6 +318,35 @@ async def test_no_more_connections_are_kept_than_allowed() -> None:
             await asyncio.gather(*(send(transport, receiver.url) for _ in range(4)))
         await settle(lambda: (one.open_connections, two.open_connections) == (1, 2))
         await transport.aclose()
+
+
+async def test_the_connection_used_last_is_used_first_so_that_the_surplus_ages() -> None:
+    transport = DeliveryTransport(guard=LOOPBACK, keep_alive=0.3)
+    async with Receiver(Answer(delay=0.05)) as receiver:
+        await asyncio.gather(*(send(transport, receiver.url) for _ in range(3)))
+        receiver.answers = [200]
+        async with asyncio.timeout(5):
+            while receiver.open_connections > 1:  # taken in turn, the three would keep each other young
+                await send(transport, receiver.url)
+                await asyncio.sleep(0.01)
+        await transport.aclose()
+
+        assert receiver.connections == 3
+
+
+async def test_a_connection_lost_while_idle_does_not_stand_before_one_that_lives(transport: DeliveryTransport) -> None:
+    async def close_later(exchange: Exchange) -> None:
+        await asyncio.sleep(0.05)
+        await exchange.write(Answer().to_bytes())
+        await asyncio.sleep(0.05)
+        exchange.close()
+
+    async with Receiver(200, close_later, 200) as receiver:
+        await asyncio.gather(*(send(transport, receiver.url) for _ in range(2)))
+        await settle(lambda: receiver.open_connections == 1)
+        await send(transport, receiver.url)
+
+        assert (len(receiver.requests), receiver.connections) == (3, 2)
 
 
 async def test_an_idle_connection_is_closed_after_its_time() -> None:
@@ -438,16 +478,20 @@ async def test_a_cancelled_request_leaves_no_connection_behind(transport: Delive
 async def test_a_connection_whose_request_was_not_read_to_its_end_is_not_used_again(
     transport: DeliveryTransport,
 ) -> None:
+    done = asyncio.Event()
+
     async def refuse_unread(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(Answer(413).to_bytes())
-        await asyncio.sleep(60)
+        await done.wait()
+        writer.close()
 
     server = await asyncio.start_server(refuse_unread, "127.0.0.1", 0)
     async with server:
         url = "http://{}:{}/".format(*server.sockets[0].getsockname())
         for _ in range(2):  # on one connection, the second request would stand behind the rest of the first
             assert (await send(transport, url, bytes(20_000_000))).status_code == 413
+        done.set()
 
 
 # Addresses
@@ -525,6 +569,7 @@ async def test_an_unanswering_address_gives_way_to_the_next_within_the_timeout(
     unanswering: tuple[str, int], answering: str
 ) -> None:
     dead, port = unanswering
+    tasks = asyncio.all_tasks()
     names = ScriptedResolver({"both.test": [[dead, answering]]})
     transport = DeliveryTransport(guard=LOOPBACK, resolver=names, timeout=2)
     async with Receiver(host=answering, port=port) as receiver:
@@ -532,6 +577,7 @@ async def test_an_unanswering_address_gives_way_to_the_next_within_the_timeout(
         await transport.aclose()
 
         assert (response.status_code, receiver.connections) == (200, 1)
+        await settle(lambda: asyncio.all_tasks() == tasks)  # the other dial was given up
 
 
 async def test_when_every_address_refuses_the_request_fails_without_naming_them() -> None:
