@@ -348,7 +348,9 @@ def _misreadings(scheme: SignatureScheme, secret: str) -> Iterator[tuple[bytes, 
 
 def _wrong_secret_hint(profile: Profile, request: _Request) -> str:
     if profile.scheme is SignatureScheme.STATIC_CHALLENGE:
-        return f"`{profile.header_name}` holds another secret: that of another webhook, or of another environment?"
+        return (
+            f"`{profile.header_name}` is not this webhook's secret. Copy it again; it may be that of another webhook."
+        )
     if request.body in request.sent:
         return (
             "The body is the one that was sent, and none of this webhook's secrets made the signature. Copy the secret "
