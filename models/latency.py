@@ -1,12 +1,13 @@
 """A histogram of latencies in 32 counters, from which quantiles are read.
 
-Counter i holds latencies up to 2^(i/2) ms (1 ms, 1.4 ms, 2 ms, … 46 s) and above the one before it, so a quantile
-read from it is within ±19 % of the truth, and usually closer because it is interpolated.
+Counter i holds latencies up to 2^(i/2) ms (1 ms, 1.4 ms, 2 ms, … 46 s) and above the one before it. A quantile is read
+as the geometric middle of its counter, so it is within ±19 % of the truth from 1 ms on, whatever the latencies are.
+(Interpolating would be closer for smooth ones, but 41 % off for a receiver that always takes equally long.)
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, log2
+from math import ceil, log2, sqrt
 
 BUCKETS = 32
 BOUNDS_MS = tuple(2 ** (i / 2) for i in range(BUCKETS))
@@ -36,14 +37,12 @@ def quantile(counts: Sequence[int], fraction: float, max_ms: float) -> float | N
     total = sum(counts)
     if not total:
         return None
-    wanted = fraction * total
     seen = 0
     for i, count in enumerate(counts):
-        if count and seen + count >= wanted:
-            low = BOUNDS_MS[i - 1] if i else 0.0
-            high = min(BOUNDS_MS[i], max_ms) if max_ms > low else BOUNDS_MS[i]
-            return min(low + (high - low) * (wanted - seen) / count, max_ms)
         seen += count
+        if count and seen >= fraction * total:
+            high = min(BOUNDS_MS[i], max_ms)
+            return sqrt(min(BOUNDS_MS[i - 1], max_ms) * high) if i else high
     return max_ms
 
 
