@@ -1,7 +1,6 @@
 """Encryption at rest: signing secrets and custom header values, under a master key from the settings."""
 
 import base64
-import binascii
 import hashlib
 import os
 from collections.abc import Sequence
@@ -57,7 +56,7 @@ def read_master_key(text: str) -> bytes:
     """The 32 bytes. Raises ValueError with what is wrong, never with the key."""
     try:
         key = base64.b64decode(text.strip(), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise ValueError("a master key is the base64 of 32 bytes; this is not base64") from error
     if len(key) != 32:
         raise ValueError(f"a master key is the base64 of 32 bytes; this one has {len(key)}")
