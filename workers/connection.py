@@ -110,6 +110,7 @@ class AnswerReader:
         if self._interim_answers > self._limits.interim_answers:
             raise self._refusal("too many interim (1xx) answers")
         self.headers.clear()
+        self._measured = False
 
     def on_body(self, piece: bytes) -> None:
         if self.complete:

@@ -60,7 +60,7 @@ ADDRESSES_TRIED = 6
 def tls_context() -> ssl.SSLContext:
     """TLS 1.2 or newer, names checked, trusting the system's authorities; Mozilla's where the system has none."""
     paths = ssl.get_default_verify_paths()
-    system_has_some = paths.cafile or (paths.capath and any(os.scandir(paths.capath)))
+    system_has_some = paths.cafile or (paths.capath and os.listdir(paths.capath))
     context = ssl.create_default_context(cafile=None if system_has_some else certifi.where())
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -137,8 +137,8 @@ class DeliveryTransport(httpx.AsyncBaseTransport):
                 try:
                     return self._response(connection, await connection.exchange(message, deadline))
                 except httpx.ReadError:
-                    # The receiver closed the idle connection while our request was on its way, and so has not
-                    # taken it: once more, on a connection of its own.
+                    # The receiver closed the idle connection while our request was on its way, and so, in all
+                    # likelihood, has not taken it: once more, on a connection of its own.
                     if connection.heard or self._closed:
                         raise
         connection = await self._dial(origin, deadline, timeouts.get("connect"))

@@ -125,3 +125,5 @@ def test_only_an_answer_without_a_stated_length_ends_with_its_connection() -> No
     assert read(b"HTTP/1.1 200 OK\r\n\r\nabc").ends_with_connection() is True
     assert read(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc").ends_with_connection() is False
     assert read(b"HTTP/1.1 200 OK\r\n").ends_with_connection() is False
+    interim = b"HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\n"
+    assert read(interim + b"HTTP/1.1 200 OK\r\n\r\nabc").ends_with_connection() is True
