@@ -1,18 +1,25 @@
 """Settings, from the environment: every name begins with `HOOKLINE_`. Read here alone."""
 
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated
+from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.sealing import read_master_key
+from resolvers.caller import Scope
+from resolvers.keys import CONTRACTS
 
 Network = IPv4Network | IPv6Network
 
 
 class SettingsError(Exception):
     """A setting is missing or wrong. The message names it and says what to do; it never repeats a value."""
+
+
+Grant = tuple[str | None, tuple[Scope, ...]]
+"""A word of an access token's scopes, or None for every token, and what it allows here."""
 
 
 class Settings(BaseSettings):
@@ -43,11 +50,41 @@ class Settings(BaseSettings):
     failing_limit_hours: float = Field(
         default=120, gt=0, description="A webhook that has only failed for so long is disabled (never deleted)."
     )
-    concurrency: int = Field(default=512, ge=1, description="Requests in flight at once, in each worker.")
+    concurrency: int = Field(default=2048, ge=1, description="Requests in flight at once, in each worker.")
     database_pool: int = Field(default=10, ge=2, description="Database connections of each process.")
     drain_seconds: float = Field(default=35, ge=0, description="How long SIGTERM waits for what is in flight.")
     api_versions: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("2026-04-01",), description="Supported `api_version`s, separated by commas; the first is the default."
+    )
+    oauth_issuer: str | None = Field(
+        default=None,
+        description="Whose access tokens (JWT) are accepted as Bearer: the URL in their `iss`, to the letter.",
+    )
+    oauth_jwks_url: str | None = Field(
+        default=None, description="Where its public keys are; by default the issuer and `/.well-known/jwks.json`."
+    )
+    oauth_audience: str | None = Field(
+        default=None, description="What `aud` of its tokens must name. Not looked at unless set."
+    )
+    oauth_organization_claim: str = Field(
+        default="company_id",
+        min_length=1,
+        description="The claim that names the organization, by its id or its external id.",
+    )
+    oauth_scopes_claim: str = Field(
+        default="scope", min_length=1, description="The claim with the token's scopes: words with blanks, or a list."
+    )
+    oauth_scopes: Annotated[tuple[Grant, ...] | None, NoDecode] = Field(
+        default=None,
+        description="What those words allow: `read=webhooks:read, write=webhooks:read webhooks:write`; scopes without "
+        "a word are every token's. By default a word that is a scope of ours allows that, `admin` and `platform` "
+        "excepted.",
+    )
+    oauth_contract: str = Field(default="factorial", description="The contract that callers with such tokens speak.")
+    staff_domain: str | None = Field(
+        default=None,
+        description="Factify keys with an e-mail address of this domain may act for any organization that "
+        "`X-Factify-Organization-Id` names.",
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
@@ -65,6 +102,43 @@ class Settings(BaseSettings):
     @classmethod
     def _split_versions(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("oauth_issuer", "oauth_jwks_url", "oauth_audience", "staff_domain", mode="before")
+    @classmethod
+    def _set_or_not(cls, value: object) -> object:
+        return None if value == "" else value  # as `docker run -e NAME=` says it
+
+    @field_validator("oauth_issuer", "oauth_jwks_url")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        if value is not None and not _is_web_address(value):
+            raise ValueError("must be an absolute URL such as https://login.example.com")
+        return value
+
+    @field_validator("oauth_scopes", mode="before")
+    @classmethod
+    def _split_grants(cls, value: object) -> object:
+        return _grants_in(value) if isinstance(value, str) else value
+
+    @field_validator("oauth_contract")
+    @classmethod
+    def _known_contract(cls, value: str) -> str:
+        if value not in CONTRACTS:
+            raise ValueError(f"must be one of {', '.join(CONTRACTS)}")
+        return value
+
+    @field_validator("staff_domain")
+    @classmethod
+    def _bare_domain(cls, value: str | None) -> str | None:
+        if value is not None and ("@" in value or "." not in value.strip(".")):
+            raise ValueError("must be a domain such as example.com, without @")
+        return value.lower() if value else value
+
+    @model_validator(mode="after")
+    def _keys_by_https(self) -> Self:
+        if self.oauth_issuer and not self.allow_http and not self.jwks_url().startswith("https://"):
+            raise ValueError("HOOKLINE_OAUTH_JWKS_URL: must use https: whoever can change the keys can be anybody")
+        return self
 
     @field_validator("log_level")
     @classmethod
@@ -94,6 +168,10 @@ class Settings(BaseSettings):
             raise ValueError("must name at least one version")
         return value
 
+    def jwks_url(self) -> str:
+        """Where the issuer's public keys are."""
+        return self.oauth_jwks_url or f"{(self.oauth_issuer or '').rstrip('/')}/.well-known/jwks.json"
+
     def master_keys(self) -> list[bytes]:
         """The keys, the one that seals first."""
         return _keys_in(self.master_key)
@@ -101,6 +179,28 @@ class Settings(BaseSettings):
 
 def _keys_in(value: SecretStr) -> list[bytes]:
     return [read_master_key(part) for part in value.get_secret_value().split(",") if part.strip()]
+
+
+def _is_web_address(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _grants_in(value: str) -> tuple[Grant, ...]:
+    grants: list[Grant] = []
+    for entry in filter(None, (part.strip() for part in value.split(","))):
+        word, equals, scopes = entry.rpartition("=")
+        try:
+            allowed = tuple(Scope(scope) for scope in scopes.split())
+        except ValueError:
+            raise ValueError(f"must allow scopes among {', '.join(Scope)}") from None
+        if not allowed or (equals and not word.strip()):
+            raise ValueError("must be like `read=webhooks:read, write=webhooks:read webhooks:write`")
+        grants.append((word.strip() or None, allowed))
+    return tuple(grants)
 
 
 def read() -> Settings:
@@ -113,6 +213,8 @@ def read() -> Settings:
 
 def _line(problem: object) -> str:
     location = problem["loc"]  # type: ignore[index]
+    if not location:  # of several settings together; the message names them
+        return str(problem["msg"].removeprefix("Value error, "))  # type: ignore[index]
     name = "_".join(["HOOKLINE", *(str(part).upper() for part in location[:1])])
     if problem["type"] == "missing":  # type: ignore[index]
         description = Settings.model_fields[str(location[0])].description

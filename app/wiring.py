@@ -81,7 +81,7 @@ async def hookline(
             limits=limits,
         )
         pace = Pace(concurrency=settings.concurrency, failing_limit_ms=round(settings.failing_limit_hours * 3_600_000))
-        engine = Engine(ledger, courier, Targets(sealer), clock, pace)
+        engine = Engine(ledger, courier, Targets(sealer, clock), clock, pace)
         for work in (publisher.run(), wake.run()):
             await stack.enter_async_context(in_background(work))
         yield House(settings, desk, engine, redis, redis_of)

@@ -4,7 +4,7 @@ A delivery's `status` is written here and nowhere else. Every transition is a me
 that says whether it won; the statements are in `ledger_postgres` and `ledger_sqlite`, which agree in all they do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
@@ -64,6 +64,15 @@ class EarlierUse:
 
     request_digest: bytes
     result_id: UUID
+
+
+@dataclass(slots=True)
+class WaitingLane:
+    """A webhook with something to send."""
+
+    webhook_id: UUID
+    organization_id: UUID
+    due_at: int
 
 
 @dataclass(slots=True)
@@ -170,12 +179,30 @@ class Ledger(Protocol):
         """Writes a test event and its one delivery, which is born claimed by the caller."""
         ...
 
-    async def claim(self, now: int, limit: int) -> list[Claimed]:
-        """Takes up to `limit` due deliveries, the longest due first, each under a lease.
+    async def lanes(self) -> list[WaitingLane]:
+        """Every webhook with deliveries that are to be sent, and when the first of them is due.
+
+        One that is being sent counts with the time at which it was due.
+        """
+        ...
+
+    async def claim(self, now: int, wanted: Mapping[UUID, int]) -> list[Claimed]:
+        """Takes up to so many due deliveries of each webhook, the longest due first, each under a lease.
 
         Finds retries that have come due and deliveries whose lease ran out; for the latter an ABANDONED attempt is
         recorded. Those of a PAUSED webhook are parked instead, those of a DISABLED or deleted one canceled.
         """
+        ...
+
+    async def admit(self, webhook_id: UUID, per_second: int, wanted: int, now: int) -> int:
+        """How many requests a webhook's rate allows now, at most `wanted`; they are spent, for all workers together.
+
+        A token bucket that fills at `per_second` and holds a tenth of a second's worth, at least one.
+        """
+        ...
+
+    async def refund(self, webhook_id: UUID, unused: int) -> None:
+        """Gives back admissions for which there was nothing to send."""
         ...
 
     async def events(self, ids: Sequence[UUID]) -> dict[UUID, StoredEvent]:
@@ -215,10 +242,6 @@ class Ledger(Protocol):
 
     async def disable(self, webhook_id: UUID, reason: DisabledReason, now: int) -> bool:
         """Turns a webhook off and cancels what waits. False when it was off or deleted already."""
-        ...
-
-    async def next_due(self) -> int | None:
-        """When the next delivery is due or its lease runs out; None when nothing waits."""
         ...
 
     async def sweep(self, now: int) -> None:

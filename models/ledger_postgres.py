@@ -4,7 +4,7 @@ See `models.ledger` for what each method does.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,7 @@ from uuid import UUID
 from tortoise.backends.asyncpg.client import AsyncpgDBClient
 from tortoise.backends.base.client import BaseDBAsyncClient
 
-from models import health, rollup
+from models import gate, health, rollup
 from models.attempt import AttemptOutcome
 from models.delivery import DeliveryStatus, DeliveryTrigger
 from models.ids import new_id
@@ -27,6 +27,7 @@ from models.ledger import (
     Settled,
     Settlement,
     StoredEvent,
+    WaitingLane,
 )
 from models.webhook import DisabledReason
 
@@ -34,9 +35,10 @@ PENDING, SENDING, RETRYING, SUCCEEDED, DEAD_LETTERED, CANCELED = map(int, Delive
 
 _CLAIM = f"""
 WITH due AS MATERIALIZED (
-  SELECT id, webhook_id, status, lease_until FROM delivery
-  WHERE due_at <= $1::bigint AND (lease_until IS NULL OR lease_until <= $1)
-  ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+  SELECT one.* FROM unnest($2::uuid[], $3::int[]) AS wanted(webhook_id, most), LATERAL (
+    SELECT id, webhook_id, status, lease_until FROM delivery
+    WHERE webhook_id = wanted.webhook_id AND due_at <= $1::bigint AND (lease_until IS NULL OR lease_until <= $1)
+    ORDER BY due_at LIMIT wanted.most FOR UPDATE SKIP LOCKED) AS one
 ), paused AS MATERIALIZED (
   SELECT id FROM webhook WHERE id IN (SELECT webhook_id FROM due) AND status = 'PAUSED' AND deleted_at IS NULL
   FOR SHARE SKIP LOCKED
@@ -63,6 +65,19 @@ RETURNING d.id, d.organization_id, d.webhook_id, j.revision AS webhook_revision,
 # `paused`: a paused webhook is locked while its deliveries are parked. Else somebody could enable it and look for what
 # is parked just before this is, and those deliveries would wait for ever. While somebody else has it locked, they
 # stay due, for the next claim.
+
+# One look into the index for each webhook: it jumps from the first entry of one to the first entry of the next.
+_LANES = """
+WITH RECURSIVE lane AS (
+  (SELECT webhook_id, organization_id, due_at FROM delivery WHERE due_at IS NOT NULL
+   ORDER BY webhook_id, due_at LIMIT 1)
+  UNION ALL
+  SELECT next.* FROM lane, LATERAL (
+    SELECT webhook_id, organization_id, due_at FROM delivery
+    WHERE due_at IS NOT NULL AND webhook_id > lane.webhook_id ORDER BY webhook_id, due_at LIMIT 1) AS next
+)
+SELECT * FROM lane
+"""
 
 _APPEND_EVENTS = """
 INSERT INTO event (id, organization_id, type, occurred_at, received_at, body, data_offset, is_test)
@@ -195,9 +210,13 @@ class PostgresLedger:
             number=1, failures=0, fence=1, created_at=now,
         )  # fmt: skip
 
-    async def claim(self, now: int, limit: int) -> list[Claimed]:
+    async def lanes(self) -> list[WaitingLane]:
+        async with self._connection() as connection:
+            return [WaitingLane(*row) for row in await connection.fetch(_LANES)]
+
+    async def claim(self, now: int, wanted: Mapping[UUID, int]) -> list[Claimed]:
         async with self._transaction() as connection:
-            rows = await connection.fetch(_CLAIM, now, limit)
+            rows = await connection.fetch(_CLAIM, now, list(wanted.keys()), list(wanted.values()))
             await _write_attempts(connection, [_abandoned(row) for row in rows if row["was"] == SENDING])
             canceled = Counter(row["webhook_id"] for row in rows if row["verdict"] == "cancel" and not _is_test(row))
             for webhook_id, count in sorted(canceled.items()):
@@ -296,12 +315,18 @@ class PostgresLedger:
         async with self._transaction() as connection:
             return await _disable(connection, webhook_id, reason, now)
 
-    async def next_due(self) -> int | None:
+    async def admit(self, webhook_id: UUID, per_second: int, wanted: int, now: int) -> int:
+        async with self._transaction() as connection:
+            # The advisory lock stands for the row before there is one.
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", webhook_id.int & 0x7FFF_FFFF_FFFF_FFFF)
+            row = await connection.fetchrow(gate.TAKE, webhook_id)
+            admitted, bucket = gate.admit(gate.Bucket(*row) if row else None, per_second, wanted, now)
+            await connection.execute(gate.PUT, webhook_id, bucket.tokens, bucket.refilled_at)
+        return admitted
+
+    async def refund(self, webhook_id: UUID, unused: int) -> None:
         async with self._connection() as connection:
-            due: int | None = await connection.fetchval(
-                "SELECT GREATEST(due_at, lease_until) FROM delivery WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1"
-            )
-            return due
+            await connection.execute(gate.REFUND, webhook_id, unused)
 
     async def sweep(self, now: int) -> None:
         async with self._connection() as connection:

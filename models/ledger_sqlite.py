@@ -6,14 +6,14 @@ the statements in it.
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.backends.sqlite.client import SqliteClient
 
-from models import health, rollup
+from models import gate, health, rollup
 from models.attempt import AttemptOutcome
 from models.delivery import DeliveryStatus, DeliveryTrigger
 from models.ids import new_id
@@ -28,6 +28,7 @@ from models.ledger import (
     Settled,
     Settlement,
     StoredEvent,
+    WaitingLane,
 )
 from models.webhook import DisabledReason
 
@@ -39,7 +40,8 @@ SELECT d.id, d.organization_id, d.webhook_id, w.revision AS webhook_revision, d.
   d.failure_count, d.fence, d.created_at, d.status, d.lease_until, w.timeout_ms, w.status AS webhook_status,
   w.deleted_at AS webhook_deleted_at
 FROM delivery d JOIN webhook w ON w.id = d.webhook_id
-WHERE d.due_at <= ? AND (d.lease_until IS NULL OR d.lease_until <= ?) ORDER BY d.due_at LIMIT ?
+WHERE d.webhook_id = ?2 AND d.due_at <= ?1 AND (d.lease_until IS NULL OR d.lease_until <= ?1)
+ORDER BY d.due_at LIMIT ?3
 """
 _TAKE = (
     f"UPDATE delivery SET status = {SENDING}, attempt_count = attempt_count + 1, fence = fence + 1, lease_until = ? "
@@ -77,7 +79,9 @@ ON CONFLICT (organization_id, operation, key) DO UPDATE
 RETURNING 1
 """
 _ROLLUP = rollup.upsert("?" * len(rollup.COLUMNS_IN_ORDER), "MAX")
-_HEALTH = re.sub(r"\$(\d)", r"?\1", health.UPSERT)
+_HEALTH, _TAKE_GATE, _PUT_GATE, _REFUND = (
+    re.sub(r"\$(\d)", r"?\1", sql) for sql in (health.UPSERT, gate.TAKE, gate.PUT, gate.REFUND)
+)
 
 
 class _Undo(Exception):
@@ -179,12 +183,20 @@ class SqliteLedger:
             number=1, failures=0, fence=1, created_at=now,
         )  # fmt: skip
 
-    async def claim(self, now: int, limit: int) -> list[Claimed]:
+    async def lanes(self) -> list[WaitingLane]:
+        def work(db: sqlite3.Connection) -> list[WaitingLane]:
+            rows = db.execute(
+                "SELECT webhook_id, organization_id, MIN(due_at) FROM delivery WHERE due_at IS NOT NULL "
+                "GROUP BY webhook_id"
+            )
+            return [WaitingLane(UUID(row[0]), UUID(row[1]), row[2]) for row in rows]
+
+        return await self._run(work)
+
+    async def claim(self, now: int, wanted: Mapping[UUID, int]) -> list[Claimed]:
         def work(db: sqlite3.Connection) -> list[Claimed]:
-            cursor = db.execute(_DUE, (now, now, limit))
-            names = [column[0] for column in cursor.description]
             taken = []
-            for row in [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]:
+            for row in _due(db, now, wanted):
                 claimed = _claimed(row)
                 if row["status"] == SENDING:
                     _write_attempts(db, [(claimed, _abandoned(row))])
@@ -274,15 +286,17 @@ class SqliteLedger:
     async def disable(self, webhook_id: UUID, reason: DisabledReason, now: int) -> bool:
         return await self._run(lambda db: _disable(db, webhook_id, reason, now))
 
-    async def next_due(self) -> int | None:
-        def work(db: sqlite3.Connection) -> int | None:
-            row = db.execute(
-                "SELECT MAX(due_at, COALESCE(lease_until, due_at)) FROM delivery WHERE due_at IS NOT NULL "
-                "ORDER BY due_at LIMIT 1"
-            ).fetchone()
-            return row[0] if row else None
+    async def admit(self, webhook_id: UUID, per_second: int, wanted: int, now: int) -> int:
+        def work(db: sqlite3.Connection) -> int:
+            row = db.execute(_TAKE_GATE, (str(webhook_id),)).fetchone()
+            admitted, bucket = gate.admit(gate.Bucket(*row) if row else None, per_second, wanted, now)
+            db.execute(_PUT_GATE, (str(webhook_id), bucket.tokens, bucket.refilled_at))
+            return admitted
 
         return await self._run(work)
+
+    async def refund(self, webhook_id: UUID, unused: int) -> None:
+        await self._run(lambda db: db.execute(_REFUND, (str(webhook_id), unused)).rowcount)
 
     async def sweep(self, now: int) -> None:
         def work(db: sqlite3.Connection) -> None:
@@ -311,6 +325,15 @@ def _transact(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -
         raise
     db.execute("COMMIT")
     return answer
+
+
+def _due(db: sqlite3.Connection, now: int, wanted: Mapping[UUID, int]) -> list[dict[str, Any]]:
+    rows = []
+    for webhook_id, most in wanted.items():
+        cursor = db.execute(_DUE, (now, str(webhook_id), most))
+        names = [column[0] for column in cursor.description]
+        rows += [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+    return rows
 
 
 def _marks(values: Sequence[object]) -> str:

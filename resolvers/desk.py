@@ -8,6 +8,7 @@ from models.ledger import Ledger
 from models.sealing import Sealer
 from workers.address_guard import AddressGuard
 from workers.courier import Courier
+from workers.lanes import Wake
 from workers.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Desk:
     """Sends one delivery at once, for testWebhook."""
     publisher: "Publisher"
     """Writes events, many publishes to a transaction."""
-    wake: Callable[[], None]
+    wake: Wake
     """Nudges the workers; called after a commit, never before."""
     clock: Callable[[], int]
     """Milliseconds since 1970."""

@@ -29,6 +29,7 @@ from models.moment import to_ms
 from models.webhook import Webhook, WebhookStatus
 from resolvers.errors import FieldErrorCode, FieldProblem, IdempotencyConflict, NotFound, ValidationFailed
 from workers.envelopes import standard_body
+from workers.lanes import Due, Wake
 
 OPERATION = "publishEvent"
 _MAX_EVENTS_PER_TRANSACTION = 1000
@@ -112,7 +113,7 @@ class OrganizationIndex:
 class Publisher:
     """Writes events for every caller of this process. `run` must be running."""
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], int], wake: Callable[[], None], lifetime_ms: int) -> None:
+    def __init__(self, ledger: Ledger, clock: Callable[[], int], wake: Wake, lifetime_ms: int) -> None:
         self._ledger = ledger
         self._clock = clock
         self._wake = wake
@@ -157,7 +158,7 @@ class Publisher:
 
     async def _write(self, jobs: list[_Job]) -> None:
         try:
-            answers = await self._written(jobs)
+            answers, due = await self._written(jobs)
         except Exception as error:
             if len(jobs) == 1 or is_transient(error):
                 for job in jobs:
@@ -175,9 +176,11 @@ class Publisher:
                 _refuse(job, answer)
             elif not job.answer.done():
                 job.answer.set_result(answer)
-        self._wake()
+        if due:
+            self._wake(due)
 
-    async def _written(self, jobs: list[_Job]) -> list[list[Stored] | Exception]:
+    async def _written(self, jobs: list[_Job]) -> tuple[list[list[Stored] | Exception], set[Due]]:
+        """The answer to each job, and the webhooks for which there is something to send now."""
         now = self._clock()
         indexes = await self._indexes_of([job.organization_id for job in jobs])
         earlier: dict[_Key, EarlierUse] = {}
@@ -198,7 +201,8 @@ class Publisher:
                 break
             # Another process took some of the keys meanwhile: nothing was written, and now they are known.
         counts = await self._matched_counts(answers)
-        return [_with_counts(answer, counts) for answer in answers]
+        due = {(d.webhook_id, event.organization_id) for event in batch.events for d in event.deliveries}
+        return [_with_counts(answer, counts) for answer in answers], due
 
     async def _matched_counts(self, answers: Sequence[list[Stored] | Exception]) -> dict[UUID, int]:
         """For events that had been published before: how many webhooks they went to then."""

@@ -189,7 +189,7 @@ async def update(caller: Caller, id: str, change: WebhookChange, *, if_revision:
         await _save(webhook, now, connection)
         some_are_due = await _follow_status(desk, webhook, was, now, connection)
     if some_are_due:
-        desk.wake()
+        desk.wake([(webhook.id, webhook.organization_id)])
     return webhook
 
 

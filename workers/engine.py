@@ -1,17 +1,19 @@
 """The delivery engine: claims what is due, sends it concurrently, settles results in batches.
 
-    deliver_due ──claim──► in flight ──results──► settle
-         ▲                     │
-         └── poll, wake-up ◄───┘ a slot is free
+    look, wake-up ──► lanes ──deal──► claim ──► in flight ──results──► settle
+                        ▲                          │                     │
+                        └──── a slot is free ◄─────┘     when to retry ──┘
 
-The rows are the truth. The engine holds nothing that a crash could lose: what it has claimed comes back when its
-lease runs out, and a result that comes too late is refused by its fencing token. No transaction is open while another's
-server is awaited.
+Which webhooks have something due, the engine learns from wake-ups and, at least every second, by looking.
+`workers.lanes` deals its slots out among them. The rows are the truth. The engine holds nothing that a crash could
+lose: what it has claimed comes back when its lease runs out, and a result that comes too late is refused by its
+fencing token. No transaction is open while another's server is awaited.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -19,13 +21,17 @@ from models.database import is_transient
 from models.ids import Prefix, encode
 from models.ledger import Claimed, Ledger, Settlement, StoredEvent
 from workers.courier import Courier
+from workers.lanes import Due, LaneRules, Lanes
 from workers.targets import Target, Targets
 
 log = logging.getLogger("hookline.engine")
 
 _MAX_SETTLED_AT_ONCE = 500
-_GATHER_SECONDS = 0.025
-"""How long a nearly full engine waits for more free slots, so that it claims many at once and not one by one."""
+_GATHER_SECONDS = 0.01
+"""How long an engine that is behind waits for more slots to become free, to claim many at once and not one by one."""
+
+_RATE_STEP_MS = 50
+"""How soon a webhook that has used up its rate is asked about again."""
 
 _UNSENDABLE_DELAY_MS = 30_000
 
@@ -34,8 +40,8 @@ _UNSENDABLE_DELAY_MS = 30_000
 class Pace:
     """How much the engine takes on."""
 
-    concurrency: int = 512
-    """Requests in flight at once, in this process."""
+    concurrency: int = 2048
+    """Requests in flight at once, in this process: many, because most of them may be waiting for slow receivers."""
     batch: int = 128
     """Deliveries claimed by one statement."""
     poll_seconds: float = 1.0
@@ -54,12 +60,16 @@ class Engine:
         targets: Targets,
         clock: Callable[[], int],
         pace: Pace = Pace(),
+        rules: LaneRules = LaneRules(),  # noqa: B008 — frozen
     ) -> None:
         self._ledger = ledger
         self._courier = courier
         self._targets = targets
         self._clock = clock
         self._pace = pace
+        self._lanes = Lanes(rules)
+        self._looked_at = 0
+        self._is_behind = False
         self._awake = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._stopping = False
@@ -67,7 +77,6 @@ class Engine:
         self._in_flight: dict[asyncio.Task[None], Claimed] = {}
         self._results: list[Settlement] = []
         self._some_results = asyncio.Event()
-        self._last_claim_was_full = False
         self._database_is_away = False
 
     @property
@@ -75,8 +84,14 @@ class Engine:
         """Requests on their way now."""
         return len(self._in_flight)
 
-    def wake(self) -> None:
-        """Something may have become due."""
+    def wake(self, due: Iterable[Due] | None = None) -> None:
+        """Something of these webhooks may be due; None: of any."""
+        if due is None:
+            self._looked_at = 0
+        else:
+            now = self._clock()
+            for webhook_id, organization_id in due:
+                self._lanes.note_due(webhook_id, organization_id, now)
         self._awake.set()
 
     async def run(self) -> None:
@@ -87,8 +102,8 @@ class Engine:
                 self._awake.clear()
                 await self.deliver_due()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._awake.wait(), self._pace.poll_seconds)
-                if self._last_claim_was_full and self._free < self._pace.batch:
+                    await asyncio.wait_for(self._awake.wait(), self._pause())
+                if self._is_behind:
                     await asyncio.sleep(_GATHER_SECONDS)
             async with self._claiming:
                 pass  # an arq job may be claiming still; what it starts is waited for, too
@@ -115,22 +130,57 @@ class Engine:
     async def deliver_due(self) -> int:
         """Claims what is due, as far as there are free slots, and starts sending it. Answers how many."""
         async with self._claiming:
-            limit = min(self._free, self._pace.batch)
-            if limit <= 0 or self._stopping:
-                return 0
+            started = 0
             try:
-                claimed = await self._ledger.claim(self._clock(), limit)
-                if claimed:
-                    await self._start(claimed)
+                await self._look()
+                while not self._stopping:
+                    claimed = await self._claim()
+                    started += claimed
+                    if claimed < self._pace.batch:
+                        break
             except Exception as error:
                 self._note_failure("claim", error)
-                self._last_claim_was_full = False
-                return 0
+                return started
             self._database_is_away = False
-            self._last_claim_was_full = len(claimed) == limit
-            if self._last_claim_was_full:
-                self._awake.set()
-            return len(claimed)
+            self._is_behind = self._lanes.is_behind(self._clock())
+            return started
+
+    def _pause(self) -> float:
+        """Seconds until the next look, or until a lane that rests may be served again."""
+        now = self._clock()
+        moment = self._lanes.next_due(now)
+        pause = self._pace.poll_seconds if moment is None else (moment - now) / 1000
+        return min(max(pause, 0.001), self._pace.poll_seconds)
+
+    async def _look(self) -> None:
+        """Asks the database which webhooks have something to send, if it was long ago that it was asked."""
+        now = self._clock()
+        if now - self._looked_at >= 1000 * self._pace.poll_seconds:
+            for lane in await self._ledger.lanes():
+                self._lanes.note_due(lane.webhook_id, lane.organization_id, lane.due_at)
+            self._looked_at = now
+
+    async def _claim(self) -> int:
+        """Claims once. Answers how many, or fewer than a batch when there is no more to claim for now."""
+        now = self._clock()
+        wanted = self._lanes.deal(now, min(self._free, self._pace.batch))
+        rates = await self._targets.rates_of(wanted)
+        for webhook_id, per_second in rates.items():
+            wanted[webhook_id] = await self._ledger.admit(webhook_id, per_second, wanted[webhook_id], now)
+            if not wanted[webhook_id]:
+                del wanted[webhook_id]
+                self._lanes.postpone(webhook_id, now + _RATE_STEP_MS)
+        if not wanted:
+            return 0
+        claimed = await self._ledger.claim(now, wanted)
+        found = Counter(one.webhook_id for one in claimed)
+        for webhook_id, most in wanted.items():
+            if found[webhook_id] < most:
+                self._lanes.note_empty(webhook_id)
+                if webhook_id in rates:
+                    await self._ledger.refund(webhook_id, most - found[webhook_id])
+        await self._start(claimed)
+        return len(claimed)
 
     @property
     def _free(self) -> int:
@@ -152,6 +202,7 @@ class Engine:
                 continue
             task = asyncio.create_task(self._send(one, event, target))
             self._in_flight[task] = one
+            self._lanes.began(one.webhook_id, one.organization_id)
             task.add_done_callback(self._landed)
         if unsendable:
             # Deleted meanwhile, and then the next claim cancels them; or sealed under a key that the operator has
@@ -159,14 +210,20 @@ class Engine:
             await self._ledger.release(unsendable, self._clock() + _UNSENDABLE_DELAY_MS)
 
     async def _send(self, claimed: Claimed, event: StoredEvent, target: Target) -> None:
-        self._results.append(await self._courier.attempt(claimed, event, target))
-        self._some_results.set()
+        outcome, status = None, None
+        try:
+            settlement = await self._courier.attempt(claimed, event, target)
+            outcome, status = settlement.attempt.outcome, settlement.attempt.response_status
+            self._results.append(settlement)
+            self._some_results.set()
+        finally:
+            self._lanes.ended(claimed.webhook_id, outcome, status, self._clock())
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         del self._in_flight[task]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("an attempt ended in a bug; the delivery comes back with its lease", exc_info=error)
-        if self._last_claim_was_full:
+        if self._is_behind:
             self._awake.set()
 
     async def _settle_results(self) -> None:
@@ -198,6 +255,8 @@ class Engine:
                 return
             self._database_is_away = False
             for one in batch:
+                if one.due_at is not None and one.claimed.id in settled.accepted:
+                    self._lanes.note_due(one.claimed.webhook_id, one.claimed.organization_id, one.due_at)
                 _log_outcome(one, refused=one.claimed.id not in settled.accepted)
             for webhook_id, reason in settled.disabled:
                 log.warning("webhook disabled webhook=%s reason=%s", encode(Prefix.WEBHOOK, webhook_id), reason)

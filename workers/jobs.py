@@ -1,11 +1,18 @@
-"""The arq jobs. Nothing in, one call: what there is to do stands in the database."""
+"""The arq jobs. A hint in at most, one call: what there is to do stands in the database."""
 
+from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 
-async def deliver_due(ctx: dict[str, Any]) -> int:
-    """Claims what is due and starts sending it. Answers how many deliveries were claimed."""
-    claimed: int = await ctx["engine"].deliver_due()
+async def deliver_due(ctx: dict[str, Any], named: Sequence[Sequence[str]] | None = None) -> int:
+    """Claims what is due and starts sending it. Answers how many deliveries were claimed.
+
+    `named`: pairs of a webhook and its organization, for which something may be due; without it, all are looked at.
+    """
+    engine = ctx["engine"]
+    engine.wake(None if named is None else [(UUID(webhook), UUID(organization)) for webhook, organization in named])
+    claimed: int = await engine.deliver_due()
     return claimed
 
 

@@ -1,4 +1,4 @@
-"""The wake-up: an arq job says that something may be due. It carries nothing, so losing it loses nothing.
+"""The wake-up: an arq job says which webhooks may have something due. It is only a hint: losing it loses nothing.
 
 Retries, leases and order are the database's. Redis may be wiped, stopped or absent: a worker polls its database every
 second all the same, and publishing never waits for Redis.
@@ -7,7 +7,7 @@ second all the same, and publishing never waits for Redis.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
@@ -17,6 +17,7 @@ from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
 from workers import jobs
+from workers.lanes import Due
 
 log = logging.getLogger("hookline.queue")
 
@@ -24,6 +25,8 @@ QUEUE = "hookline:jobs"
 _BELL = f"{QUEUE}:bell"
 _IDS = 64
 """Wake-ups that may stand in the queue at once; with more, the workers know already."""
+_NAMED = 200
+"""Webhooks that a wake-up names; when there are more, it says only that there is something."""
 _REST_SECONDS = 0.01
 _AWAY_SECONDS = 1.0
 
@@ -41,11 +44,13 @@ class WakeUp:
     def __init__(self, redis: ArqRedis) -> None:
         self._redis = redis
         self._wanted = asyncio.Event()
+        self._due: set[Due] = set()
         self._turn = 0
         self._away = False
 
-    def __call__(self) -> None:
-        """Something has become due. Returns at once and never fails. Call it after the commit."""
+    def __call__(self, due: Iterable[Due]) -> None:
+        """Something of these webhooks has become due. Returns at once and never fails. Call it after the commit."""
+        self._due |= set(due)
         self._wanted.set()
 
     async def run(self) -> None:
@@ -65,7 +70,9 @@ class WakeUp:
 
     async def _ring(self) -> None:
         self._turn = (self._turn + 1) % _IDS
-        await self._redis.enqueue_job("deliver_due", _job_id=f"deliver_due:{self._turn}", _expires=60)
+        due, self._due = self._due, set()
+        named = [[str(webhook), str(organization)] for webhook, organization in due] if len(due) <= _NAMED else None
+        await self._redis.enqueue_job("deliver_due", named, _job_id=f"deliver_due:{self._turn}", _expires=60)
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.lpush(_BELL, 1)
             pipe.ltrim(_BELL, 0, _IDS - 1)

@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -20,6 +20,8 @@ from workers.signing import Profile
 log = logging.getLogger("hookline.engine")
 
 _KEPT = 20_000
+_RATES_LAST_MS = 5_000
+_NEVER: tuple[int, int | None] = (0, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,23 @@ def target_of(webhook: Webhook, sealer: Sealer) -> Target:
 class Targets:
     """A cache of targets. A claim brings each webhook's revision along, so what is stale is never used."""
 
-    def __init__(self, sealer: Sealer) -> None:
+    def __init__(self, sealer: Sealer, clock: Callable[[], int]) -> None:
         self._sealer = sealer
+        self._clock = clock
+        self._rates: dict[UUID, tuple[int, int | None]] = {}
         self._known: OrderedDict[UUID, Target] = OrderedDict()
+
+    async def rates_of(self, webhooks: Iterable[UUID]) -> dict[UUID, int]:
+        """Those of the webhooks that have a `max_per_second`, and which. May be a few seconds old."""
+        moment = self._clock()
+        unknown = [i for i in webhooks if self._rates.get(i, _NEVER)[0] < moment]
+        if unknown:
+            rows = await Webhook.filter(id__in=unknown).values_list("id", "max_per_second")
+            self._rates |= {row[0]: (moment + _RATES_LAST_MS, row[1]) for row in rows}
+            if len(self._rates) > _KEPT:
+                self._rates = {i: rate for i, rate in self._rates.items() if rate[0] >= moment}
+        known = ((i, self._rates.get(i, _NEVER)[1]) for i in webhooks)
+        return {i: rate for i, rate in known if rate is not None}
 
     async def of(self, claimed: Sequence[Claimed]) -> Mapping[UUID, Target]:
         """The target of each webhook that is claimed for; without those that are deleted or cannot be read."""

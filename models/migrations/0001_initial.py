@@ -360,8 +360,8 @@ class Migration(migrations.Migration):
         ),
         ops.RunSQL(
             [
-                # What the claim reads: only what waits or is being sent has a `due_at`.
-                "CREATE INDEX delivery_due ON delivery (due_at) WHERE due_at IS NOT NULL",
+                # What the claim reads, webhook by webhook: only what waits or is being sent has a `due_at`.
+                "CREATE INDEX delivery_due ON delivery (webhook_id, due_at) WHERE due_at IS NOT NULL",
                 # A webhook's backlog: its size, its age, and what to park or cancel.
                 "CREATE INDEX delivery_open ON delivery (webhook_id, id) WHERE completed_at IS NULL",
                 # What failed for good is looked for often and is rare.
@@ -373,11 +373,13 @@ class Migration(migrations.Migration):
                 + ", ".join(f"h{i:02} INT NOT NULL" for i in range(32))
                 + ", PRIMARY KEY (webhook_id, resolution_ms, start))",
                 "CREATE INDEX delivery_rollup_age ON delivery_rollup (resolution_ms, start)",
+                "CREATE TABLE webhook_gate (webhook_id UUID NOT NULL PRIMARY KEY, tokens DOUBLE PRECISION NOT NULL, "
+                "refilled_at BIGINT NOT NULL)",
                 "CREATE TABLE idempotency (organization_id UUID NOT NULL, operation VARCHAR(40) NOT NULL, "
                 "key VARCHAR(255) NOT NULL, request_digest BYTEA NOT NULL, result_id UUID NOT NULL, "
                 "created_at BIGINT NOT NULL, PRIMARY KEY (organization_id, operation, key))",
                 "CREATE INDEX idempotency_age ON idempotency (created_at)",
             ],
-            reverse_sql=["DROP TABLE idempotency", "DROP TABLE delivery_rollup"],
+            reverse_sql=["DROP TABLE idempotency", "DROP TABLE webhook_gate", "DROP TABLE delivery_rollup"],
         ),
     ]

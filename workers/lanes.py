@@ -1,0 +1,198 @@
+"""Who is served next: fairness between organizations and webhooks, and care for receivers in trouble.
+
+Plain calculation. Each webhook with something waiting has a lane. Free slots are dealt out in turns: one organization
+after the other, and within each one webhook after the other, so that a long queue in one lane does not make another
+wait. A lane is passed over, and holds no slot, while it has as many requests in flight as it may, while its receiver
+asked us to slow down, and while its circuit is open.
+
+A lane's circuit:
+
+    CLOSED ──5 in a row timed out or broke off──► OPEN ──its pause is over──► one probe ──answers──► CLOSED
+                                                   ▲                            │
+                                                   └──── pause doubled ◄────────┘ does not
+
+What waits keeps its place: the rows are not touched.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from models.attempt import AttemptOutcome
+
+Due = tuple[UUID, UUID]
+"""A webhook that may have something due, and its organization."""
+
+Wake = Callable[[Iterable[Due]], None]
+"""Nudges the workers; called after a commit, never before. Returns at once and never fails."""
+
+BREAKING = frozenset({AttemptOutcome.TIMEOUT, AttemptOutcome.CONNECTION_ERROR, AttemptOutcome.TLS_ERROR})
+"""Outcomes that say the receiver cannot be reached at all, and cost us time to learn."""
+SLOWING = frozenset({429, 502, 503, 504})
+"""Answers that ask for less (Standard Webhooks 1.0: "throttle")."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneRules:
+    """How much one receiver gets."""
+
+    most_in_flight: int = 100
+    """Requests to one webhook at once, from this process."""
+    breaks_to_open: int = 5
+    first_pause_ms: int = 2_000
+    longest_pause_ms: int = 60_000
+    slow_pause_ms: int = 1_000
+    """How long a lane rests after an answer that asks for less; doubled each time, halved width."""
+
+
+@dataclass(slots=True)
+class Lane:
+    """One webhook's place in the turns. Moments are milliseconds since 1970."""
+
+    webhook_id: UUID
+    organization_id: UUID
+    width: int
+    """Requests that may be in flight at once; halved by a receiver that asks for less, won back by successes."""
+    due_at: int | None = None
+    """When something of it is due, as far as we know; None: nothing that we know of."""
+    in_flight: int = 0
+    breaks: int = 0
+    rests_until: int = 0
+    pause_ms: int = 0
+    probing: bool = False
+
+    def open_slots(self, now: int) -> int:
+        """How many more requests it may have now."""
+        if self.due_at is None or self.due_at > now or self.rests_until > now:
+            return 0
+        if self.pause_ms and self.breaks:  # half open: one probe at a time
+            return 0 if self.probing or self.in_flight else 1
+        return max(self.width - self.in_flight, 0)
+
+
+class Lanes:
+    """All lanes that have something waiting or in flight, as far as this process knows."""
+
+    def __init__(self, rules: LaneRules = LaneRules()) -> None:
+        self._rules = rules
+        self._lanes: dict[UUID, Lane] = {}
+        self._turns: OrderedDict[UUID, OrderedDict[UUID, None]] = OrderedDict()
+        """Organizations in turn, and within each its webhooks in turn; who was served goes to the end."""
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def note_due(self, webhook_id: UUID, organization_id: UUID, due_at: int) -> None:
+        """Something of this webhook is due then."""
+        lane = self._lane(webhook_id, organization_id)
+        lane.due_at = due_at if lane.due_at is None else min(lane.due_at, due_at)
+
+    def note_empty(self, webhook_id: UUID) -> None:
+        """Nothing of it is due that could be claimed."""
+        lane = self._lanes.get(webhook_id)
+        if lane is not None:
+            lane.due_at = None
+            self._forget_idle(lane)
+
+    def postpone(self, webhook_id: UUID, until: int) -> None:
+        """It is not to be served before then, though something of it is due."""
+        self._lanes[webhook_id].rests_until = until
+
+    def is_behind(self, now: int) -> bool:
+        """Whether, as far as we know, anything is due that waits only for a free slot."""
+        return any(
+            lane.due_at is not None and lane.due_at <= now and lane.rests_until <= now for lane in self._lanes.values()
+        )
+
+    def next_due(self, now: int) -> int | None:
+        """When the next lane that is not served now can be; None when none is waiting."""
+        moments = [
+            max(lane.due_at, lane.rests_until)
+            for lane in self._lanes.values()
+            if lane.due_at is not None and max(lane.due_at, lane.rests_until) > now
+        ]
+        return min(moments, default=None)
+
+    def deal(self, now: int, slots: int) -> dict[UUID, int]:
+        """Deals out slots: how many deliveries to claim from each webhook."""
+        dealt: dict[UUID, int] = {}
+        ready = self._ready(now)
+        while slots > 0 and ready:
+            share = max(slots // len(ready), 1)
+            still_open = []
+            for lane in ready:
+                if slots <= 0:
+                    break
+                given = min(lane.open_slots(now) - dealt.get(lane.webhook_id, 0), share, slots)
+                dealt[lane.webhook_id] = dealt.get(lane.webhook_id, 0) + given
+                slots -= given
+                if lane.open_slots(now) > dealt[lane.webhook_id]:
+                    still_open.append(lane)
+            ready = still_open
+        for webhook_id in dealt:
+            self._served(self._lanes[webhook_id])
+        return dealt
+
+    def began(self, webhook_id: UUID, organization_id: UUID) -> None:
+        """A request to it is on its way."""
+        lane = self._lane(webhook_id, organization_id)
+        lane.in_flight += 1
+        lane.probing = bool(lane.pause_ms and lane.breaks)
+
+    def ended(self, webhook_id: UUID, outcome: AttemptOutcome | None, status: int | None, now: int) -> None:
+        """A request to it has ended; `outcome` is None when we broke it off ourselves."""
+        lane = self._lanes.get(webhook_id)
+        if lane is None:
+            return
+        lane.in_flight -= 1
+        lane.probing = False
+        if outcome in BREAKING:
+            lane.breaks += 1
+            if lane.breaks >= self._rules.breaks_to_open:
+                self._rest(lane, now, self._rules.first_pause_ms)
+        elif outcome is not None:
+            lane.breaks = 0
+            if status in SLOWING:
+                lane.width = max(lane.width // 2, 1)
+                self._rest(lane, now, self._rules.slow_pause_ms)
+            else:
+                lane.pause_ms = 0
+                lane.width = min(lane.width + 1, self._rules.most_in_flight)
+        self._forget_idle(lane)
+
+    def _rest(self, lane: Lane, now: int, first: int) -> None:
+        if lane.rests_until > now:  # those that were in flight together say it together: once is enough
+            return
+        lane.pause_ms = min(max(2 * lane.pause_ms, first), self._rules.longest_pause_ms)
+        lane.rests_until = now + lane.pause_ms
+
+    def _ready(self, now: int) -> list[Lane]:
+        """The lanes with open slots, in turn: the first webhook of each organization, then the second, …"""
+        queues = [
+            [lane for lane in (self._lanes[i] for i in webhooks) if lane.open_slots(now) > 0]
+            for webhooks in self._turns.values()
+        ]
+        longest = max(map(len, queues), default=0)
+        return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
+
+    def _lane(self, webhook_id: UUID, organization_id: UUID) -> Lane:
+        lane = self._lanes.get(webhook_id)
+        if lane is None:
+            lane = self._lanes[webhook_id] = Lane(webhook_id, organization_id, self._rules.most_in_flight)
+            self._turns.setdefault(organization_id, OrderedDict())[webhook_id] = None
+        return lane
+
+    def _served(self, lane: Lane) -> None:
+        self._turns[lane.organization_id].move_to_end(lane.webhook_id)
+        self._turns.move_to_end(lane.organization_id)
+
+    def _forget_idle(self, lane: Lane) -> None:
+        """A lane with nothing due, nothing in flight and nothing remembered against it need not be kept."""
+        blameless = not lane.breaks and not lane.pause_ms and lane.width == self._rules.most_in_flight
+        if lane.due_at is None and not lane.in_flight and blameless:
+            del self._lanes[lane.webhook_id]
+            webhooks = self._turns[lane.organization_id]
+            del webhooks[lane.webhook_id]
+            if not webhooks:
+                del self._turns[lane.organization_id]
