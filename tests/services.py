@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,11 +53,36 @@ def missing(service: str, how: str) -> NoReturn:
 
 @dataclass(eq=False)
 class PostgreSQL:
-    """A server, with a database for whoever asks."""
+    """A server, with a database for whoever asks. It can be stopped and started again, with all it had."""
 
     port: int
+    _command: Sequence[str]
+    _log: Path
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _migrated: str | None = None
+    _process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        self._process = _start(self._command, log=self._log)
+        _wait_until(self._is_ready, self._process, log=self._log)
+
+    def _is_ready(self) -> bool:
+        """As pg_ctl knows it: a port that is open is not enough."""
+        pid, *_, status = (self._log.parent / "data" / "postmaster.pid").read_text().splitlines()
+        return pid == str(self.pid) and status.strip() == "ready"
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Returns when it is gone. SIGINT: without waiting for clients. SIGQUIT: at once, to recover when it starts."""
+        if self._process is not None:
+            _end(self._process, how)
+            self._process = None
+
+    @property
+    def pid(self) -> int:
+        """The process that begot all others of the server."""
+        assert self._process is not None, "PostgreSQL is stopped"
+        return self._process.pid
 
     def url(self, database: str = "postgres") -> str:
         """Where `database` is, for its owner."""
@@ -107,7 +132,12 @@ class Redis:
         command = ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--save", ""]
         log = self.folder / "redis.log"
         self._process = _start(tethered(*command, "--dir", str(self.folder)), log=log)
-        _wait_until_it_answers(self._process, self.port, log=log, ping=b"PING\r\n")
+        _wait_until(self._answers, self._process, log=log)
+
+    def _answers(self) -> bool:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(7) == b"+PONG\r\n"
 
     def stop(self) -> None:
         """Returns when it is gone."""
@@ -126,9 +156,13 @@ class Redis:
             await writer.wait_closed()
 
 
+HASTY = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+"""Settings of a PostgreSQL that is fast because it promises nothing about power cuts."""
+
+
 @contextmanager
-def postgresql_server() -> Iterator[PostgreSQL]:
-    """A new PostgreSQL, fast because it promises nothing about power cuts."""
+def postgresql_server(settings: Sequence[str] = HASTY) -> Iterator[PostgreSQL]:
+    """A new PostgreSQL with these settings (`name=value`) over its own defaults."""
     binaries = _postgresql_binaries()
     if binaries is None:
         missing("PostgreSQL", "on Debian: apt install postgresql")
@@ -141,14 +175,14 @@ def postgresql_server() -> Iterator[PostgreSQL]:
         assert done.returncode == 0, f"initdb failed: {done.stdout}{done.stderr}"
         port = free_port()
         command = [f"{binaries}/postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", str(folder)]
-        for setting in ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200"):
+        for setting in ("max_connections=200", *settings):
             command += ["-c", setting]
-        process = _start(tethered(*command, user=user), log=log)
+        server = PostgreSQL(port, tethered(*command, user=user), log)
         try:
-            _wait_until_it_answers(process, port, log=log, ping=_SSL_REQUEST)
-            yield PostgreSQL(port)
+            server.start()
+            yield server
         finally:
-            _end(process)
+            server.stop()
 
 
 @contextmanager
@@ -163,9 +197,6 @@ def redis_server() -> Iterator[Redis]:
             yield redis
         finally:
             redis.stop()
-
-
-_SSL_REQUEST = bytes.fromhex("0000000804d2162f")  # PostgreSQL protocol: answered by one letter, before any login
 
 
 def _name_in(url: str) -> str:
@@ -190,25 +221,24 @@ def _temporary_folder(*, owner: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(command: list[str], *, log: Path) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], *, log: Path) -> subprocess.Popen[bytes]:
     with log.open("ab") as output:
         return subprocess.Popen(command, cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
 
-def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int, *, log: Path, ping: bytes) -> None:
+def _wait_until(is_ready: Callable[[], bool], process: subprocess.Popen[bytes], *, log: Path) -> None:
     deadline = time.monotonic() + _BEGIN_WITHIN_S
     while time.monotonic() < deadline and process.poll() is None:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-            connection.sendall(ping)
-            if connection.recv(1):
+        with suppress(OSError, ValueError):  # not there yet, or not yet written in full
+            if is_ready():
                 return
         time.sleep(0.01)
     process.kill()
-    raise AssertionError(f"{process.args!r} does not answer:\n{log.read_text(errors='replace')}")
+    raise AssertionError(f"{process.args!r} does not get ready:\n{log.read_text(errors='replace')}")
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGINT)  # to PostgreSQL: end without waiting for clients
+def _end(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGINT) -> None:
+    process.send_signal(how)  # SIGINT to PostgreSQL: end without waiting for clients
     try:
         process.wait(_END_WITHIN_S)
     except subprocess.TimeoutExpired:
