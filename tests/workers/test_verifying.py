@@ -623,7 +623,7 @@ def test_the_reference_library_agrees(data: st.DataObject) -> None:
     if part == "body":
         body = data.draw(edited(BODY.decode())).encode()
     elif part == SIGNATURE_HEADER:
-        # Not at its end, where several characters stand for the same bits: to the library those are the same, not to us.
+        # Not at its end, where several characters stand for the same bits, which the library takes for equal.
         value = value_of(headers, part)
         headers = replaced(headers, part, data.draw(edited(value[:40], "ABCDabcd")) + value[40:])
     elif part != "nothing":
