@@ -1,12 +1,13 @@
 """How a batch of results changes each webhook's health."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from models.attempt import AttemptOutcome
 from models.delivery import DeliveryStatus, DeliveryTrigger
 from models.ledger import Settlement
+from models.webhook import DisabledReason
 
 
 @dataclass(slots=True)
@@ -43,6 +44,12 @@ def changes(settlements: Iterable[Settlement], now: int) -> dict[UUID, HealthCha
         elif settlement.status is DeliveryStatus.DEAD_LETTERED:
             change.last_delivery_failed = True
     return dict(sorted(found.items()))
+
+
+def reasons(settlements: Sequence[Settlement]) -> dict[UUID, DisabledReason]:
+    """The webhooks that single results turn off, and why."""
+    exhausted = {s.claimed.webhook_id: DisabledReason.CONSECUTIVE_FAILURES for s in settlements if s.exhausted}
+    return exhausted | {s.claimed.webhook_id: DisabledReason.GONE for s in settlements if s.gone}
 
 
 UPSERT = """

@@ -134,6 +134,8 @@ class Settlement:
     attempt: AttemptRecord
     gone: bool = False
     """The receiver answered 410: its webhook is to be disabled."""
+    exhausted: bool = False
+    """It failed for the last time, and its webhook is one that is to be disabled then."""
 
 
 @dataclass(slots=True)
@@ -217,7 +219,8 @@ class Ledger(Protocol):
         """Writes results: deliveries, attempts, health, statistics, and disablements, in one transaction.
 
         A result under an old fencing token is refused and leaves nothing behind. A webhook is disabled when a
-        receiver said 410, or when its failures, with no success between, span at least `failing_limit_ms`.
+        receiver said 410, when a delivery of one that is `disable_when_exhausted` has failed for the last time, or when
+        its failures, with no success between, span at least `failing_limit_ms`.
         """
         ...
 

@@ -266,7 +266,7 @@ class PostgresLedger:
             await _add(connection, rollup.increments(taken, now))
             changes = health.changes(taken, now)
             rows = await connection.fetchmany(health.UPSERT, [health.parameters(*item) for item in changes.items()])
-            reasons = {s.claimed.webhook_id: DisabledReason.GONE for s in taken if s.gone}
+            reasons = health.reasons(taken)
             for row in rows:
                 if health.has_failed_too_long(row["failing_since"], row["last_failure_at"], failing_limit_ms):
                     reasons.setdefault(row["webhook_id"], DisabledReason.CONSECUTIVE_FAILURES)

@@ -241,7 +241,7 @@ class SqliteLedger:
             taken = [s for s in settlements if _settle_one(db, s, now)]
             _write_attempts(db, [(s.claimed, s.attempt) for s in taken])
             _add(db, rollup.increments(taken, now))
-            reasons = {s.claimed.webhook_id: DisabledReason.GONE for s in taken if s.gone}
+            reasons = health.reasons(taken)
             for webhook_id, change in health.changes(taken, now).items():
                 row = db.execute(_HEALTH, health.parameters(str(webhook_id), change)).fetchall()[0]
                 if health.has_failed_too_long(row[1], row[2], failing_limit_ms):

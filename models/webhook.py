@@ -26,7 +26,8 @@ class DisabledReason(StrEnum):
     MANUAL = "MANUAL"
     """Somebody turned it off."""
     CONSECUTIVE_FAILURES = "CONSECUTIVE_FAILURES"
-    """Nothing but failures for longer than the server allows (5 days by default)."""
+    """Nothing but failures for longer than the server allows (5 days by default), or, where its contract says so, a
+    delivery that failed for the last time."""
     GONE = "GONE"
     """The receiver answered 410 Gone."""
     VERIFICATION_FAILED = "VERIFICATION_FAILED"
@@ -92,6 +93,15 @@ class Webhook(Model):
     created_at = MomentField()
     updated_at = MomentField()
     deleted_at = MomentField(null=True)
+    contract = fields.CharField(max_length=20, default="native", description="The REST dialect it was made through.")
+    contract_id = fields.CharField(
+        max_length=64, null=True, description="Its id in that dialect, where that is not made from ours."
+    )
+    number = fields.BigIntField(null=True, description="Its number within the organization, for ids that are integers.")
+    contract_fields: Any = fields.JSONField(null=True, description="What only that dialect knows and shows again.")
+    disable_when_exhausted = fields.BooleanField(
+        default=False, description="Turn it off when a delivery has failed for the last time."
+    )
 
     class Meta:
         table = "webhook"

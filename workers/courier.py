@@ -135,7 +135,8 @@ class Courier:
                 retry_after=response.headers.get("retry-after") if response is not None else None,
             )
         status = DeliveryStatus.DEAD_LETTERED if due_at is None else DeliveryStatus.RETRYING
-        return Settlement(claimed, status, due_at, record, gone)
+        given_up = due_at is None and claimed.trigger is not DeliveryTrigger.TEST
+        return Settlement(claimed, status, due_at, record, gone, given_up and target.disable_when_exhausted)
 
 
 def _secret_headers(target: Target) -> frozenset[str]:

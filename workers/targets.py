@@ -40,6 +40,7 @@ class Target:
     custom_headers: tuple[tuple[str, str], ...]
     timeout_seconds: float
     policy: RetryPolicy
+    disable_when_exhausted: bool = False
 
     def keys_at(self, now: int) -> tuple[str, ...]:
         """The secrets that sign now, the current one first."""
@@ -77,6 +78,7 @@ def target_of(webhook: Webhook, sealer: Sealer) -> Target:
         custom_headers=tuple(headers),
         timeout_seconds=webhook.timeout_ms / 1000,
         policy=RetryPolicy(tuple(webhook.retry_schedule), webhook.max_attempts),
+        disable_when_exhausted=webhook.disable_when_exhausted,
     )
 
 
