@@ -4,10 +4,9 @@ Each fragment is measured once, however often it is spread: a chain of fragments
 would otherwise cost twice as much with each link.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -31,9 +30,11 @@ from graphql import (
     is_list_type,
     parse,
     specified_rules,
+    validate,
 )
 from strawberry.extensions import SchemaExtension
-from strawberry.schema.schema import validate_document
+from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
+from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from resolvers.paging import DEFAULT_SIZE
 from schema.errors import RequestError
@@ -44,27 +45,34 @@ MAX_DEPTH = 12
 """Levels of fields (GraphQL Golden Path, draft of 2026). Introspection is bounded by GraphQL's own rule."""
 MAX_ALIASES = 30
 """Of one operation. Each `__schema` and `__type` counts as ten, and what is in it ten times."""
-MAX_REPEATS = 30
-"""Of one name among the fields beside each other: GraphQL's rule that compares those takes quadratic time."""
+MAX_REPEATS = 20
+"""Fields that are merged into one in the answer, as they stand in several fragments: GraphQL's rule that compares them
+takes quadratic time."""
+MAX_OPERATIONS = 20
+MAX_ERRORS = 20
+"""Told of one document."""
 MAX_PAGES_DEEP = 2
 """Paged lists within paged lists: the deliveries of each webhook, but not the deliveries of each of their events."""
 MAX_OBJECTS = 5000
 """That an answer could hold, by the sizes of the pages that are asked for."""
 
 ASSUMED_SIZE = 10
-"""Of a list that has no size argument."""
+"""Of a list whose size is not asked for."""
+ASSUMED_SIZES = {"results": 1000, "buckets": 24}
+"""Of those of which more is known: what publishEvents answers, and the slices of statistics."""
 _ENOUGH = 1_000_000
 """Where counting stops: numbers that double at each fragment would get very long."""
 _MAX_NESTING = 60
-_SIZES = ("first", "last", "count", "input")
-"""The arguments that say how long a list is; `input` where it is a list itself."""
+_SIZES = ("first", "last", "count")
+"""The arguments that say how long a list is."""
+_RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
 _WITH_FIELDS = (GraphQLObjectType, GraphQLInterfaceType)
 _CACHED_DOCUMENTS = 256
 _CACHED_CHARACTERS = 10_000
 """Longer documents are read afresh each time, so that the caches hold at most some megabytes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Measure:
     """How large a selection is."""
 
@@ -72,15 +80,23 @@ class Measure:
     pages_deep: int = 0
     aliases: int = 0
     objects: int = 0
+    names: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Of each name in the answer: how many fields are merged into it, and the like of the worst name below it."""
 
-    def beside(self, other: "Measure") -> "Measure":
-        """The two together in one selection set."""
-        return Measure(
-            max(self.depth, other.depth),
-            max(self.pages_deep, other.pages_deep),
-            min(self.aliases + other.aliases, _ENOUGH),
-            min(self.objects + other.objects, _ENOUGH),
-        )
+    def add(self, other: "Measure") -> None:
+        """Takes in what is selected beside it."""
+        self.depth = max(self.depth, other.depth)
+        self.pages_deep = max(self.pages_deep, other.pages_deep)
+        self.aliases = min(self.aliases + other.aliases, _ENOUGH)
+        self.objects = min(self.objects + other.objects, _ENOUGH)
+        for name, (fields, below) in other.names.items():
+            known_fields, known_below = self.names.get(name, (0, 0))
+            self.names[name] = min(known_fields + fields, _ENOUGH), min(known_below + below, _ENOUGH)
+
+    @property
+    def repeats(self) -> int:
+        """How many fields are merged into the worst name."""
+        return max((max(counts) for counts in self.names.values()), default=0)
 
 
 class TooNested(Exception):
@@ -97,8 +113,6 @@ class Scale:
         self._measured: dict[str, Measure] = {}
         self._open: set[str] = set()
         self._level = 0
-        self.repeats = 0
-        """How often the most frequent name stands in one selection set."""
         self.sizes_vary = False
         """Whether a page's size is a variable."""
 
@@ -111,20 +125,17 @@ class Scale:
         self._level += 1
         if self._level > _MAX_NESTING:
             raise TooNested
-        total, names = Measure(), Counter[str]()
+        total = Measure()
         for selection in selection_set.selections:
             match selection:
                 case FieldNode():
-                    names[(selection.alias or selection.name).value] += 1
-                    total = total.beside(self._field(selection, parent))
+                    total.add(self._field(selection, parent))
                 case InlineFragmentNode():
                     condition = selection.type_condition
                     inner = self._schema.get_type(condition.name.value) if condition else parent
-                    total = total.beside(self._selected(selection.selection_set, inner))
+                    total.add(self._selected(selection.selection_set, inner))
                 case FragmentSpreadNode():
-                    names[f"...{selection.name.value}"] += 1
-                    total = total.beside(self._fragment(selection.name.value))
-        self.repeats = max([self.repeats, *names.values()])
+                    total.add(self._fragment(selection.name.value))
         self._level -= 1
         return total
 
@@ -139,27 +150,23 @@ class Scale:
         return self._measured[name]
 
     def _field(self, node: FieldNode, parent: GraphQLNamedType | None) -> Measure:
-        aliases = 1 if node.alias else 0
-        if node.name.value.startswith("__"):
-            if node.selection_set:
-                aliases += 10 * (1 + self._selected(node.selection_set, None).aliases)
-            return Measure(aliases=min(aliases, _ENOUGH))
-        field = parent.fields.get(node.name.value) if isinstance(parent, _WITH_FIELDS) else None
-        named = get_named_type(field.type) if field else None
+        known = parent.fields.get(node.name.value) if isinstance(parent, _WITH_FIELDS) else None
+        named = get_named_type(known.type) if known else None
         inner = self._selected(node.selection_set, named) if node.selection_set else Measure()
+        shown = (node.alias or node.name).value
+        measure = Measure(aliases=inner.aliases + bool(node.alias), names={shown: (1, inner.repeats)})
+        if node.name.value.startswith("__"):
+            measure.aliases = 10 * (1 + inner.aliases) if node.selection_set else measure.aliases
+            return measure
         paged, size = _is_connection(named), 1
         if paged:
             size = self._size(node, DEFAULT_SIZE)
-        elif (
-            field and node.selection_set and is_list_type(get_nullable_type(field.type)) and not _is_connection(parent)
-        ):
-            size = self._size(node, ASSUMED_SIZE)
-        return Measure(
-            depth=1 + inner.depth,
-            pages_deep=inner.pages_deep + paged,
-            aliases=min(aliases + inner.aliases, _ENOUGH),
-            objects=min(size * ((node.selection_set is not None) + inner.objects), _ENOUGH),
-        )
+        elif known and is_list_type(get_nullable_type(known.type)) and not _is_connection(parent):
+            size = self._size(node, ASSUMED_SIZES.get(node.name.value, ASSUMED_SIZE))
+        measure.depth = 1 + inner.depth
+        measure.pages_deep = inner.pages_deep + paged
+        measure.objects = min(size * ((node.selection_set is not None) + inner.objects), _ENOUGH)
+        return measure
 
     def _size(self, node: FieldNode, assumed: int) -> int:
         for argument in node.arguments or ():
@@ -171,8 +178,6 @@ class Scale:
             elif isinstance(argument.value, VariableNode):
                 self.sizes_vary = True
                 value = self._variables.get(argument.value.name.value)
-            if isinstance(value, list):
-                value = len(value)
             if isinstance(value, int):
                 return max(value, 0)
         return assumed
@@ -194,9 +199,12 @@ class Verdict:
 
 def judge(schema: GraphQLSchema, document: DocumentNode) -> Verdict:
     """The limits, and, within them, GraphQL's own rules."""
-    errors, sizes_vary = _beyond_limits(schema, document, {})
     operations = sum(isinstance(definition, OperationDefinitionNode) for definition in document.definitions)
-    return Verdict(tuple(errors or validate_document(schema, document, tuple(specified_rules))), operations, sizes_vary)
+    if operations > MAX_OPERATIONS:
+        message = f"the document holds {operations} operations where at most {MAX_OPERATIONS} are allowed"
+        return Verdict((RequestError(message, "QUERY_TOO_LARGE"),), operations)
+    errors, sizes_vary = _beyond_limits(schema, document, {})
+    return Verdict(tuple(errors or validate(schema, document, _RULES, MAX_ERRORS)), operations, sizes_vary)
 
 
 def _beyond_limits(
@@ -217,7 +225,7 @@ def _beyond_limits(
             (measure.depth, MAX_DEPTH, "levels of fields"),
             (measure.pages_deep, MAX_PAGES_DEEP, "paged lists within each other"),
             (measure.aliases, MAX_ALIASES, "aliases (introspection counts tenfold)"),
-            (scale.repeats, MAX_REPEATS, "times the same field or fragment side by side"),
+            (measure.repeats, MAX_REPEATS, "fields merged into one"),
             (measure.objects, MAX_OBJECTS, "objects in the answer; ask for smaller pages"),
         ):
             if is_ > most:

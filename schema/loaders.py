@@ -16,21 +16,21 @@ from models.webhook import Webhook
 from resolvers import deliveries, event_types, events, statistics, webhooks
 from resolvers.caller import Caller
 from resolvers.inputs import DeliveryFilter
-from resolvers.paging import Page, PageRequest
+from resolvers.paging import MAX_SIZE, Page, PageRequest
 from resolvers.statistics import DeliveryStats, StatsBucket, StatsWindow
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
-def _loader(ask: Callable[[list[K]], Awaitable[Mapping[K, V]]]) -> DataLoader[K, V | None]:
-    """A loader that asks for a dict; what is not in it is None."""
+def _loader(ask: Callable[[list[K]], Awaitable[Mapping[K, V]]], at_once: int | None = None) -> DataLoader[K, V | None]:
+    """A loader that asks for a dict; what is not in it is None. `at_once`: how many keys one question may have."""
 
     async def answers(keys: list[K]) -> Sequence[V | None]:
         found = await ask(keys)
         return [found.get(key) for key in keys]
 
-    return DataLoader(answers)
+    return DataLoader(answers, max_batch_size=at_once)
 
 
 class Loaders:
@@ -109,5 +109,5 @@ class Loaders:
         """The loader of one question out of several that differ in their arguments."""
         loader = self._several.get(question)
         if loader is None:
-            loader = self._several[question] = _loader(ask)
+            loader = self._several[question] = _loader(ask, at_once=MAX_SIZE)  # each key may be a query of its own
         return loader
