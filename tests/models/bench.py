@@ -115,7 +115,8 @@ class Bench:
             response_excerpt=b"\xff\x00ok",
             response_truncated=True,
         )
-        return Settlement(claimed, status, None if retry_in is None else self.clock() + retry_in, attempt, gone)
+        due_at = self.clock() + retry_in if retry_in is not None and not ok else None
+        return Settlement(claimed, status, due_at, attempt, gone)
 
     async def settle(self, *settlements: Settlement, failing_limit_ms: int = FIVE_DAYS_MS) -> set[UUID]:
         """Answers the deliveries whose result was taken."""

@@ -229,7 +229,7 @@ async def test_a_delivery_whose_worker_died_comes_back_with_its_lease_and_the_at
     assert (attempt.number, attempt.outcome, attempt.webhook_id) == (1, AttemptOutcome.ABANDONED, webhook_id)
     assert attempt.error == "the worker stopped before the result was known"
     assert (attempt.started_at, attempt.duration_us) == (from_ms(began), LEASE_MS * 1000)
-    assert (attempt.request_url, attempt.response_status) == (None, None)
+    assert attempt.request_url is attempt.response_status is None
     assert await bench.counters(webhook_id) == {}
 
 
@@ -331,13 +331,15 @@ async def test_a_success_is_written_with_its_attempt_health_and_statistics(bench
     assert (attempt.organization_id, attempt.delivery_id, attempt.webhook_id) == (
         bench.organization_id, delivery_id, webhook_id,
     )  # fmt: skip
-    assert (attempt.number, attempt.outcome, attempt.error) == (1, AttemptOutcome.SUCCESS, None)
+    assert (attempt.number, attempt.outcome) == (1, AttemptOutcome.SUCCESS)
+    assert not attempt.error
     assert (attempt.started_at, attempt.duration_us) == (from_ms(bench.clock()), 12_345)
     assert (attempt.request_url, attempt.request_headers, attempt.request_bytes) == (
         "https://example.com/hook", '[["content-type","application/json"]]', len(BODY),
     )  # fmt: skip
     assert (attempt.response_status, attempt.response_headers) == (200, '[["server","nginx"]]')
-    assert (bytes(attempt.response_excerpt), attempt.response_truncated) == (b"\xff\x00ok", True)
+    assert bytes(attempt.response_excerpt or b"") == b"\xff\x00ok"
+    assert attempt.response_truncated is True
     health = await WebhookHealth.get(webhook_id=webhook_id)
     assert (health.consecutive_failures, health.failing_since, health.last_delivery_failed) == (0, None, False)
     assert (health.last_success_at, health.last_failure_at) == (from_ms(bench.clock()), None)
