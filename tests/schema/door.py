@@ -53,9 +53,9 @@ class Door:
         data = answer["data"]
         return next(iter(data.values())) if len(data) == 1 else data
 
-    async def tenant(self, name: str, *scopes: str) -> "Tenant":
+    async def tenant(self, name: str, *scopes: str, external_id: str | None = None) -> "Tenant":
         """A new organization with a key."""
-        organization = await organizations.create_named(name)
+        organization = await organizations.create_named(name, external_id)
         return Tenant(self, organization, await self.key(organization, *(scopes or ("*",))))
 
     async def key(self, organization: Organization, *scopes: str) -> str:
