@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from models.attempt import AttemptOutcome
@@ -28,6 +29,44 @@ class DeliveryDraft:
     max_per_second: int | Unset | None = UNSET
 
 
+class ContractId(StrEnum):
+    """An id that a contract's callers know a webhook by and that is not ours in another spelling."""
+
+    NUMBER = "NUMBER"
+    """1, 2, 3 … within the organization, never given twice."""
+    OBJECT_ID = "OBJECT_ID"
+    """24 hexadecimal digits, of which the first eight are the second of its making."""
+
+
+@dataclass(slots=True)
+class ContractDraft:
+    """What a contract says of a webhook that is made through it. Its door has checked the event types."""
+
+    name: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    """What only this contract knows and shows again."""
+    id_kind: ContractId | None = None
+    """Gives it an id of this kind, unless `id` brings one."""
+    id: str | int | None = None
+    """The id that its callers know already; an integer is a NUMBER."""
+    unique_by: tuple[str, ...] = ()
+    """Of one contract and organization, no two webhooks agree in all of these columns (`contract_fields.x`, too)."""
+    secret_prefix: str = "whsec_"  # noqa: S105 — the public beginning of a secret
+    """What a secret made here begins with."""
+    disable_when_exhausted: bool = False
+
+
+@dataclass(slots=True)
+class ContractChange:
+    """What a contract changes besides what every webhook has."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    """What is named is replaced; `+name` adds to a list, `-name` takes from it."""
+    secret: str | None = None
+    """Signs from now on; the former one is gone at once."""
+    unique_by: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class WebhookDraft:
     """A webhook to be created."""
@@ -45,6 +84,7 @@ class WebhookDraft:
     metadata: Any = None
     status: WebhookStatus = WebhookStatus.ENABLED
     idempotency_key: str | None = None
+    contract: ContractDraft | None = None
 
 
 @dataclass(slots=True)
@@ -71,6 +111,7 @@ class WebhookChange:
     custom_headers: list[tuple[str, str]] | Unset = UNSET
     metadata: Any = UNSET
     status: WebhookStatus | Unset = UNSET
+    contract: ContractChange | None = None
 
 
 @dataclass(slots=True)
@@ -83,6 +124,8 @@ class WebhookFilter:
     url_contains: str | None = None
     failing: bool | None = None
     """Its last finished delivery failed (True), or did not (False)."""
+    contract: str | None = None
+    """The contract it was made through."""
 
 
 @dataclass(slots=True)

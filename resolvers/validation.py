@@ -86,8 +86,11 @@ async def url_problems(desk: Desk, url: str) -> list[FieldProblem]:
     return refused(FieldErrorCode.ADDRESS_NOT_ALLOWED, refusal) if refusal else []
 
 
-def pattern_problems(patterns: Sequence[str], catalogue: Iterable[str], most: int) -> Problems:
-    """1 to `most` patterns, well formed, no two alike, and each naming something if there is a catalogue."""
+def pattern_problems(patterns: Sequence[str], catalogue: Iterable[str], most: int, *, opaque: bool = False) -> Problems:
+    """1 to `most` patterns, well formed, no two alike, and each naming something if there is a catalogue.
+
+    `opaque`: names of a contract, which may be of any form; those that no event of ours can bear match none.
+    """
     known = list(catalogue)
     if not patterns:
         yield _problem("eventPatterns", FieldErrorCode.TOO_SHORT, "must name at least one event type")
@@ -99,6 +102,8 @@ def pattern_problems(patterns: Sequence[str], catalogue: Iterable[str], most: in
         path = ("eventPatterns", str(i))
         if pattern in seen:
             yield _problem(path, FieldErrorCode.DUPLICATE, "is given twice")
+        elif opaque and 1 <= len(pattern) <= event_pattern.MAX_LENGTH and is_storable(pattern):
+            pass
         elif not event_pattern.is_pattern(pattern):
             yield _problem(
                 path,
@@ -207,11 +212,17 @@ def header_problems(headers: Sequence[tuple[str, str]], signature_headers: Itera
             )
 
 
-def secret_problems(secret: str | None, schemes: Iterable[SignatureScheme]) -> Problems:
-    """What a caller's own secret must be, by what it is to sign. The secret itself is never repeated."""
+def secret_problems(secret: str | None, schemes: Iterable[SignatureScheme], *, of_contract: bool = False) -> Problems:
+    """What a caller's own secret must be, by what it is to sign. The secret itself is never repeated.
+
+    `of_contract`: callers of old contracts have secrets of any length, which their receivers know.
+    """
     if secret is None:
         return
     wanted = set(schemes)
+    if of_contract:
+        yield from _old_secret_problems(secret, wanted)
+        return
     if SignatureScheme.STANDARD_WEBHOOKS_ED25519 in wanted:
         yield from _key_problems(secret, ED25519_PREFIX, 32, 32)
     elif SignatureScheme.STANDARD_WEBHOOKS in wanted:
@@ -219,6 +230,23 @@ def secret_problems(secret: str | None, schemes: Iterable[SignatureScheme]) -> P
     elif not 8 <= len(secret) <= 200 or not secret.isascii() or not secret.isprintable() or secret != secret.strip():
         message = "must be 8 to 200 printable ASCII characters without blanks at its ends"
         yield _problem("secret", FieldErrorCode.WEAK_SECRET, message)
+
+
+def _old_secret_problems(secret: str, schemes: set[SignatureScheme]) -> Problems:
+    in_header = SignatureScheme.STATIC_CHALLENGE in schemes
+    if not 1 <= len(secret) <= MAX_HEADER_VALUE:
+        yield _problem("secret", FieldErrorCode.WEAK_SECRET, f"must be 1 to {MAX_HEADER_VALUE} characters")
+    elif in_header and not (secret.isascii() and secret.isprintable() and secret == secret.strip()):
+        message = "must be printable ASCII without blanks at its ends: it travels in a header"
+        yield _problem("secret", FieldErrorCode.INVALID_FORMAT, message)
+    elif not is_storable(secret):
+        yield _problem("secret", FieldErrorCode.INVALID_FORMAT, "must not hold NUL characters or lone surrogates")
+    elif schemes & {SignatureScheme.STANDARD_WEBHOOKS}:
+        try:
+            base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+        except ValueError:
+            message = f"must be `{SECRET_PREFIX}` and base64: it signs in the form of Standard Webhooks"
+            yield _problem("secret", FieldErrorCode.INVALID_FORMAT, message)
 
 
 def _key_problems(secret: str, prefix: str, least: int, most: int) -> Problems:

@@ -16,7 +16,7 @@ from uuid import UUID
 import orjson
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.expressions import Q
-from tortoise.functions import Coalesce, Count
+from tortoise.functions import Coalesce, Count, Max
 from tortoise.queryset import QuerySet
 from tortoise.transactions import in_transaction
 
@@ -51,7 +51,17 @@ from resolvers.errors import (
     RotationInProgress,
     ValidationFailed,
 )
-from resolvers.inputs import DeliveryDraft, PatternsPatch, SignatureDraft, WebhookChange, WebhookDraft, WebhookFilter
+from resolvers.inputs import (
+    ContractChange,
+    ContractDraft,
+    ContractId,
+    DeliveryDraft,
+    PatternsPatch,
+    SignatureDraft,
+    WebhookChange,
+    WebhookDraft,
+    WebhookFilter,
+)
 from resolvers.lookup import containing, own
 from resolvers.paging import Order, Page, PageRequest, page
 from resolvers.unset import UNSET
@@ -63,6 +73,7 @@ from workers.targets import context_of, target_of
 DEFAULT_TIMEOUT_SECONDS = 15.0
 MAX_OVERLAP_SECONDS = 7 * 24 * 3600
 TEST_EVENT_TYPE = "webhook.test"
+NATIVE = "native"
 _CREATE = "createWebhook"
 
 
@@ -117,6 +128,9 @@ async def create(caller: Caller, draft: WebhookDraft) -> Created:
                 return Created(await _earlier(caller, connection, claim, earlier), secret=None)
         await _check_limit(desk, organization, connection)
         created = drafted(caller, draft, webhook_id, now)
+        if draft.contract is not None:
+            await _put_contract_id(created.webhook, draft.contract, connection)
+            await _check_unique(created.webhook, draft.contract.unique_by, connection)
         await created.webhook.save(using_db=connection, force_create=True)
         await WebhookHealth.create(using_db=connection, webhook_id=webhook_id)
     return created
@@ -126,7 +140,8 @@ def drafted(caller: Caller, draft: WebhookDraft, webhook_id: UUID, now: int) -> 
     """The webhook that a draft describes, defaults and a secret put in, not yet stored. The draft must be checked."""
     desk, moment = caller.desk, from_ms(now)
     signatures = draft.signatures or [SignatureDraft(SignatureScheme.STANDARD_WEBHOOKS)]
-    secret = draft.secret or new_secret(s.scheme for s in signatures)
+    contract = draft.contract or ContractDraft(NATIVE)
+    secret = draft.secret or new_secret((s.scheme for s in signatures), contract.secret_prefix)
     disabled = draft.status is WebhookStatus.DISABLED
     webhook = Webhook(
         id=webhook_id,
@@ -148,6 +163,9 @@ def drafted(caller: Caller, draft: WebhookDraft, webhook_id: UUID, now: int) -> 
         secret_created_at=moment,
         created_at=moment,
         updated_at=moment,
+        contract=contract.name,
+        contract_fields=contract.fields or None,
+        disable_when_exhausted=contract.disable_when_exhausted,
     )
     _put_delivery_options(webhook, draft.delivery)
     _put_custom_headers(desk, webhook, draft.custom_headers or [])
@@ -167,7 +185,7 @@ async def update(caller: Caller, id: str, change: WebhookChange, *, if_revision:
         was = webhook.status
         if change.event_patterns is not UNSET:
             webhook.event_patterns = _patched(webhook.event_patterns, change.event_patterns)
-            await _check_patterns(caller, webhook.event_patterns)
+            await _check_patterns(caller, webhook.event_patterns, of_contract=change.contract is not None)
         for name in ("url", "api_version", "envelope", "metadata"):
             value = getattr(change, name)
             if value is not UNSET:
@@ -182,6 +200,9 @@ async def update(caller: Caller, id: str, change: WebhookChange, *, if_revision:
             webhook.signature_profiles = _profiles(change.signatures)
         if change.custom_headers is not UNSET:
             _put_custom_headers(desk, webhook, change.custom_headers)
+        if change.contract is not None:
+            _put_contract_change(desk, webhook, change.contract, now)
+            await _check_unique(webhook, change.contract.unique_by, connection)
         if change.status is not UNSET:
             if was is WebhookStatus.DISABLED and change.status is not WebhookStatus.DISABLED:
                 await _check_limit(desk, organization, connection)
@@ -236,6 +257,18 @@ async def rotate_secret(
     return Rotated(webhook, secret, expires)
 
 
+async def rotate_all_secrets(caller: Caller, contract: str, secret: str) -> datetime:
+    """Gives all webhooks of a contract one new secret, with no overlap. Answers since when. Raises Forbidden."""
+    caller.require(Scope.ADMIN)
+    desk, now = caller.desk, caller.desk.clock()
+    async with _writing(caller) as (connection, _):
+        rows = _live().filter(organization_id=caller.organization_id, contract=contract).using_db(connection)
+        for webhook in await rows.select_for_update():
+            _replace_secret(desk, webhook, secret, now)
+            await _save(webhook, now, connection)
+    return from_ms(now)
+
+
 async def expire_previous_secret(caller: Caller, id: str) -> Webhook:
     """Ends a rotation's overlap now; does nothing when none is open. Raises NotFound, Forbidden."""
     caller.require(Scope.WEBHOOKS_WRITE)
@@ -272,6 +305,35 @@ async def get(caller: Caller, id: str) -> Webhook:
     """Raises NotFound, Forbidden."""
     caller.require(Scope.WEBHOOKS_READ)
     return await own(caller, _live(), Prefix.WEBHOOK, id)
+
+
+async def of_contract(
+    caller: Caller, contract: str, *, id: UUID | None = None, contract_id: str | None = None, number: int | None = None
+) -> Webhook:
+    """The webhook that a contract's callers know by one of these ids; an id it was brought along with comes first.
+
+    For callers who may read webhooks, or change them. Raises NotFound, Forbidden.
+    """
+    if Scope.WEBHOOKS_WRITE not in caller.scopes:
+        caller.require(Scope.WEBHOOKS_READ)
+    rows = _live().filter(organization_id=caller.organization_id, contract=contract)
+    found = None
+    if contract_id is not None and validation.is_storable(contract_id):
+        found = await rows.filter(contract_id=contract_id).first()
+    if found is None and number is not None and abs(number) < 2**63:
+        found = await rows.filter(number=number).first()
+    if found is None and id is not None:
+        found = await rows.filter(id=id, contract_id__isnull=True).first() or await rows.filter(id=id).first()
+    if found is None:
+        raise NotFound(contract_id or str(number if number is not None else id))
+    return found
+
+
+def readable_secret(caller: Caller, webhook: Webhook) -> str:
+    """The secret that signs now, for contracts that always show it to those who may read webhooks, or change them."""
+    if Scope.WEBHOOKS_WRITE not in caller.scopes:
+        caller.require(Scope.WEBHOOKS_READ)
+    return target_of(webhook, caller.desk.sealer).secret
 
 
 async def get_for_writing(caller: Caller, id: str) -> Webhook:
@@ -326,6 +388,8 @@ def _live() -> QuerySet[Webhook]:
 
 async def _filtered(caller: Caller, filter: WebhookFilter) -> QuerySet[Webhook]:
     query = _live().filter(organization_id=caller.organization_id)
+    if filter.contract is not None:
+        query = query.filter(contract=filter.contract)
     if filter.status is not None:
         query = query.filter(status__in=list(filter.status))
     if filter.name_contains:
@@ -378,8 +442,10 @@ async def check_draft(caller: Caller, draft: WebhookDraft) -> None:
     schemes = [s.scheme for s in signatures or [SignatureDraft(SignatureScheme.STANDARD_WEBHOOKS)]]
     profiles = _profiles(signatures or [])
     problems = await validation.url_problems(desk, draft.url)
+    of_contract = draft.contract is not None
+    catalogue = [] if of_contract else await _catalogue(caller)
     problems += validation.pattern_problems(
-        draft.event_patterns, await _catalogue(caller), desk.limits.max_event_patterns
+        draft.event_patterns, catalogue, desk.limits.max_event_patterns, opaque=of_contract
     )
     problems += validation.text_problems("name", draft.name, validation.MAX_NAME)
     problems += validation.text_problems("description", draft.description, validation.MAX_DESCRIPTION)
@@ -387,7 +453,7 @@ async def check_draft(caller: Caller, draft: WebhookDraft) -> None:
     problems += validation.delivery_problems(draft.delivery)
     if signatures is not None:
         problems += validation.signature_problems(signatures)
-    problems += validation.secret_problems(draft.secret, schemes)
+    problems += validation.secret_problems(draft.secret, schemes, of_contract=of_contract)
     problems += validation.header_problems(draft.custom_headers or [], [p["header_name"] for p in profiles])
     problems += validation.metadata_problems(draft.metadata)
     problems += validation.idempotency_key_problems(draft.idempotency_key)
@@ -418,6 +484,8 @@ async def _check_change(caller: Caller, webhook: Webhook, change: WebhookChange)
         problems += validation.header_problems(change.custom_headers, [p["header_name"] for p in profiles])
     if change.metadata is not UNSET:
         problems += validation.metadata_problems(change.metadata)
+    if change.contract is not None:
+        problems += validation.secret_problems(change.contract.secret, _schemes(webhook), of_contract=True)
     _raise_if(problems)
 
 
@@ -439,8 +507,10 @@ def _header_fit_problems(webhook: Webhook, signatures: Sequence[SignatureDraft])
             yield FieldProblem(path, FieldErrorCode.DUPLICATE, "one of the custom headers has this name")
 
 
-async def _check_patterns(caller: Caller, patterns: Sequence[str]) -> None:
-    _raise_if(validation.pattern_problems(patterns, await _catalogue(caller), caller.desk.limits.max_event_patterns))
+async def _check_patterns(caller: Caller, patterns: Sequence[str], *, of_contract: bool) -> None:
+    """A contract has a catalogue of its own, which its door has asked."""
+    catalogue, most = [] if of_contract else await _catalogue(caller), caller.desk.limits.max_event_patterns
+    _raise_if(validation.pattern_problems(patterns, catalogue, most, opaque=of_contract))
 
 
 async def _catalogue(caller: Caller) -> list[str]:
@@ -503,7 +573,65 @@ def _put_custom_headers(desk: Desk, webhook: Webhook, headers: Sequence[tuple[st
 
 def _put_secret(desk: Desk, webhook: Webhook, secret: str) -> None:
     webhook.secret = desk.sealer.seal(secret.encode(), context_of(webhook.id, "secret"))
-    webhook.secret_hint = secret[-4:]
+    webhook.secret_hint = secret[len(secret) - min(4, len(secret) // 4) :]  # of a short one, less may be told
+
+
+def _replace_secret(desk: Desk, webhook: Webhook, secret: str, now: int) -> None:
+    """With no overlap: the former one is gone at once."""
+    webhook.previous_secret = webhook.previous_secret_expires_at = None
+    webhook.secret_created_at = from_ms(now)
+    _put_secret(desk, webhook, secret)
+
+
+async def _put_contract_id(webhook: Webhook, draft: ContractDraft, connection: BaseDBAsyncClient) -> None:
+    """Under the organization's lock, so that no id is given twice. Raises ValidationFailed for one that is taken."""
+    rows = Webhook.filter(organization_id=webhook.organization_id).using_db(connection)
+    if isinstance(draft.id, int):
+        webhook.number = draft.id
+        is_taken = await rows.filter(number=draft.id).exists()
+    elif draft.id is not None:
+        webhook.contract_id = draft.id
+        is_taken = await rows.filter(contract_id=draft.id, contract=draft.name, deleted_at__isnull=True).exists()
+    else:
+        is_taken = False
+        if draft.id_kind is ContractId.OBJECT_ID:
+            webhook.contract_id = f"{int(webhook.created_at.timestamp()):08x}{webhook.id.hex[16:]}"
+        elif draft.id_kind is ContractId.NUMBER:
+            [highest] = await rows.annotate(highest=Max("number")).values_list("highest", flat=True)
+            webhook.number = 1 + (highest or 0)  # type: ignore[operator]
+    if is_taken:
+        raise ValidationFailed.of("id", FieldErrorCode.DUPLICATE, "has already been taken")
+
+
+def _put_contract_change(desk: Desk, webhook: Webhook, change: ContractChange, now: int) -> None:
+    fields = dict(webhook.contract_fields or {})
+    for name, value in change.fields.items():
+        key = name.lstrip("+-")
+        if name.startswith("+"):
+            value = [*fields.get(key, ()), *(item for item in value if item not in fields.get(key, ()))]
+        elif name.startswith("-"):
+            value = [item for item in fields.get(key, ()) if item not in value]
+        fields[key] = value
+    webhook.contract_fields = fields or None
+    if change.secret is not None:
+        _replace_secret(desk, webhook, change.secret, now)
+
+
+async def _check_unique(webhook: Webhook, columns: Sequence[str], connection: BaseDBAsyncClient) -> None:
+    """Under the organization's lock. Raises ValidationFailed, naming the first of the columns."""
+    if not columns:
+        return
+    rows = _live().filter(organization_id=webhook.organization_id, contract=webhook.contract)
+    wanted = _values(webhook, columns)
+    if any(_values(other, columns) == wanted for other in await rows.using_db(connection).exclude(id=webhook.id)):
+        path = {"event_patterns": "eventPatterns"}.get(columns[0], columns[0])
+        raise ValidationFailed.of(path, FieldErrorCode.DUPLICATE, "has already been taken")
+
+
+def _values(webhook: Webhook, columns: Sequence[str]) -> list[Any]:
+    fields = webhook.contract_fields or {}
+    prefix = "contract_fields."
+    return [fields.get(c.removeprefix(prefix)) if c.startswith(prefix) else getattr(webhook, c) for c in columns]
 
 
 async def _put_status(webhook: Webhook, status: WebhookStatus, now: int, connection: BaseDBAsyncClient) -> None:

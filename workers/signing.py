@@ -53,10 +53,10 @@ def default_header_of(scheme: SignatureScheme) -> str:
     return _DEFAULT_HEADERS[scheme]
 
 
-def new_secret(schemes: Iterable[SignatureScheme] = ()) -> str:
-    """A fresh secret: `whsec_` and the base64 of 32 random bytes, or `whsk_` for ed25519."""
+def new_secret(schemes: Iterable[SignatureScheme] = (), prefix: str = SECRET_PREFIX) -> str:
+    """A fresh secret: `whsec_` (or another prefix) and the base64 of 32 random bytes, or `whsk_` for ed25519."""
     asymmetric = SignatureScheme.STANDARD_WEBHOOKS_ED25519 in set(schemes)
-    prefix = ED25519_PREFIX if asymmetric else SECRET_PREFIX
+    prefix = ED25519_PREFIX if asymmetric else prefix
     return prefix + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
