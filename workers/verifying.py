@@ -170,8 +170,8 @@ class _Request:
 
     @cached_property
     def other_bodies(self) -> list[bytes]:
-        """Bodies that may have been sent instead, those that certainly were first."""
-        return [one for one in dict.fromkeys([*self.sent, *_originals(self.body)]) if one != self.body]
+        """Bodies that may have been sent instead: guesses, unless it is known what was sent."""
+        return [one for one in dict.fromkeys(self.sent or _originals(self.body)) if one != self.body]
 
 
 class _Unreadable(Exception):
@@ -373,7 +373,7 @@ _RAW = "Verify the raw bytes of the body, before anything parses them."
 
 def _originals(body: bytes) -> Iterator[bytes]:
     """Bodies that a parser and a printer between signer and receiver may have turned into this one."""
-    bare = body.removeprefix(_BYTE_ORDER_MARK).strip()
+    bare = body.strip()
     yield bare
     try:
         value = json.loads(bare)
