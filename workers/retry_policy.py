@@ -58,7 +58,7 @@ def retry_after_ms(header: str, now: int) -> int:
     """What a Retry-After header asks for, in milliseconds from now; 0 when it makes no sense (RFC 9110 §10.2.3)."""
     header = header.strip()
     if header.isascii() and header.isdecimal():
-        seconds = float(header[:10])
+        seconds = float(header)
     else:
         try:
             date = parsedate_to_datetime(header)
