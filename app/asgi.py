@@ -14,7 +14,7 @@ from app.authentication import Unauthenticated, caller_of
 from app.request_id import RequestIds, request_id_of
 from app.settings import Settings, read
 from app.wiring import House, hookline
-from resolvers.errors import Forbidden
+from resolvers.errors import Forbidden, ValidationFailed
 from schema.context import Context
 from schema.http import GraphQLRefused, graphql_app
 
@@ -58,6 +58,8 @@ async def _context_of(connection: HTTPConnection) -> Context:
         raise GraphQLRefused(401, "UNAUTHENTICATED", refused.message) from None
     except Forbidden as refused:
         raise GraphQLRefused(403, "FORBIDDEN", refused.message) from None
+    except ValidationFailed as refused:
+        raise GraphQLRefused(400, "BAD_REQUEST", refused.message) from None
     return Context(caller, request_id_of(connection))
 
 

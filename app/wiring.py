@@ -11,6 +11,7 @@ from typing import Any
 from arq.connections import ArqRedis
 from redis.asyncio.connection import ConnectionPool
 
+from app.access_tokens import AccessTokens
 from app.settings import Settings
 from models import database
 from models.moment import now_ms
@@ -38,6 +39,8 @@ class House:
     engine: Engine
     redis: ArqRedis
     make_redis: Callable[[], ArqRedis]
+    access_tokens: AccessTokens | None
+    """Reads those of the issuer that the settings name."""
 
 
 @asynccontextmanager
@@ -59,6 +62,9 @@ async def hookline(
         guard, resolver = AddressGuard(settings.allowed_networks), SystemResolver()
         transport = DeliveryTransport(guard=guard, resolver=resolver)
         stack.push_async_callback(transport.aclose)
+        access_tokens = AccessTokens(settings, transport, clock) if settings.oauth_issuer else None
+        if access_tokens is not None:
+            stack.push_async_callback(access_tokens.aclose)
         wake = queue.WakeUp(redis)
         limits = Limits(
             max_webhooks=settings.max_webhooks,
@@ -84,7 +90,7 @@ async def hookline(
         engine = Engine(ledger, courier, Targets(sealer, clock), clock, pace)
         for work in (publisher.run(), wake.run()):
             await stack.enter_async_context(in_background(work))
-        yield House(settings, desk, engine, redis, redis_of)
+        yield House(settings, desk, engine, redis, redis_of, access_tokens)
 
 
 @asynccontextmanager

@@ -22,6 +22,7 @@ class ApiKey(Model):
     digest = fields.CharField(max_length=64, unique=True, description="SHA-256 of the whole token, in hex.")
     scopes: list[str] = fields.JSONField(default=list)
     contract = fields.CharField(max_length=20, default="native")
+    owner_email = fields.CharField(max_length=254, null=True, description="Whose it is. Staff may act for anybody.")
     created_at = MomentField()
     last_used_at = MomentField(null=True, description="To the minute.")
     expires_at = MomentField(null=True)

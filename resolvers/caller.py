@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from uuid import UUID
 
+from models.api_key import ApiKey
 from resolvers.desk import Desk
 from resolvers.errors import Forbidden
 
@@ -34,7 +35,8 @@ class Caller:
 
     desk: Desk
     organization_id: UUID
-    key_id: UUID
+    key: ApiKey
+    """What was shown. Of an access token it is a description that is stored nowhere."""
     scopes: frozenset[Scope]
     """With `*` already spelt out."""
     contract: str = "native"
@@ -45,8 +47,12 @@ class Caller:
         if missing:
             raise Forbidden([str(scope) for scope in missing])
 
+    def is_staff_of(self, domain: str) -> bool:
+        """Whether the key belongs to somebody with an e-mail address of this very domain, not of one below it."""
+        return (self.key.owner_email or "").rpartition("@")[2].lower() == domain.lower()
+
     def acting_for(self, organization_id: UUID) -> "Caller":
-        """The same key, acting for another organization. Only a platform key may; see `organizations.act_for`."""
+        """The same key, acting for another organization. Who may is said in `organizations`."""
         return replace(self, organization_id=organization_id)
 
 

@@ -1,6 +1,7 @@
 """API keys: making, importing, revoking them, and telling whose a token is."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -20,6 +21,8 @@ from resolvers.lookup import own
 CONTRACTS = ("native",)
 MAX_NAME = 200
 MIN_TOKEN, MAX_TOKEN = 16, 4096
+MAX_EMAIL = 254  # RFC 5321 §4.5.3.1.3, less the angle brackets
+_EMAIL = re.compile(r"[!-?A-~]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")  # printable ASCII and one @
 _TOUCH_EVERY = timedelta(minutes=1)
 
 
@@ -57,11 +60,6 @@ async def revoke(caller: Caller, id: str) -> ApiKey:
     return await _revoked(await own(caller, ApiKey.all(), Prefix.API_KEY, id))
 
 
-async def by_id(caller: Caller, key_id: UUID) -> ApiKey:
-    """The caller's own key."""
-    return await ApiKey.get(id=key_id)
-
-
 async def authenticate(desk: Desk, token: str) -> Caller | None:
     """Who shows this token; None when it is unknown, revoked or expired, or its organization is gone."""
     key = await ApiKey.filter(digest=digest_of(token)).first()
@@ -75,7 +73,13 @@ async def authenticate(desk: Desk, token: str) -> Caller | None:
     if key.last_used_at is None or now - key.last_used_at >= _TOUCH_EVERY:
         stale = Q(last_used_at__isnull=True) | Q(last_used_at__lte=now - _TOUCH_EVERY)
         await asyncio.shield(ApiKey.filter(stale, id=key.id).update(last_used_at=now))
-    return Caller(desk, key.organization_id, key.id, spelt_out(key.scopes), key.contract)
+        key.last_used_at = now
+    return Caller(desk, key.organization_id, key, spelt_out(key.scopes), key.contract)
+
+
+async def is_known(token: str) -> bool:
+    """Whether it is or was the token of a key. One that was revoked opens nothing, whatever else it may be."""
+    return await ApiKey.filter(digest=digest_of(token)).exists()
 
 
 async def create_for(
@@ -84,10 +88,11 @@ async def create_for(
     scopes: Sequence[str],
     contract: str = "native",
     expires_at: datetime | None = None,
+    owner_email: str | None = None,
 ) -> tuple[ApiKey, str]:
     """For the operator: a new key of an organization, and its token. Raises ValidationFailed."""
     token = new_token()
-    return await import_token(organization_id, token, name, scopes, contract, expires_at), token
+    return await import_token(organization_id, token, name, scopes, contract, expires_at, owner_email), token
 
 
 async def import_token(
@@ -97,9 +102,10 @@ async def import_token(
     scopes: Sequence[str],
     contract: str = "native",
     expires_at: datetime | None = None,
+    owner_email: str | None = None,
 ) -> ApiKey:
     """For the operator: a key with a token that callers have already, of any format. Raises ValidationFailed."""
-    problems = list(_problems(name, scopes, contract, expires_at))
+    problems = [*_problems(name, scopes, contract, expires_at), *_email_problems(owner_email)]
     if not MIN_TOKEN <= len(token) <= MAX_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
         message = f"must be {MIN_TOKEN} to {MAX_TOKEN} printable ASCII characters without blanks"
         problems.append(FieldProblem(("token",), FieldErrorCode.INVALID_FORMAT, message))
@@ -115,6 +121,7 @@ async def import_token(
         digest=digest_of(token),
         scopes=list(dict.fromkeys(scopes)),
         contract=contract,
+        owner_email=owner_email,
         created_at=from_ms(now_ms()),
         expires_at=expires_at,
     )
@@ -133,6 +140,12 @@ async def revoke_any(id: str) -> ApiKey:
     if key is None:
         raise NotFound(id)
     return await _revoked(key)
+
+
+def _email_problems(email: str | None) -> validation.Problems:
+    if email is not None and (len(email) > MAX_EMAIL or not _EMAIL.fullmatch(email)):
+        message = f"must be an e-mail address of at most {MAX_EMAIL} characters"
+        yield FieldProblem(("email",), FieldErrorCode.INVALID_FORMAT, message)
 
 
 async def _revoked(key: ApiKey) -> ApiKey:

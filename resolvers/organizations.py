@@ -1,5 +1,6 @@
 """Organizations: the tenants. A platform key makes them, ends them, and acts for any of them."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
@@ -15,7 +16,7 @@ from models.webhook import Webhook
 from resolvers import validation
 from resolvers.caller import Caller, Scope
 from resolvers.desk import Desk, Limits
-from resolvers.errors import FieldErrorCode, FieldProblem, NotFound, ValidationFailed
+from resolvers.errors import FieldErrorCode, FieldProblem, Forbidden, NotFound, ValidationFailed
 from resolvers.lookup import containing, one_of
 from resolvers.paging import Page, PageRequest, page
 from resolvers.unset import UNSET, Unset
@@ -23,6 +24,7 @@ from resolvers.unset import UNSET, Unset
 MAX_NAME = 200
 MAX_EXTERNAL_ID = 200
 MAX_WEBHOOKS = 10_000
+_STAFF_ID = re.compile("org_[0-9a-hjkmnp-tv-z]{26}")  # Factify's own pattern
 
 
 async def act_for(caller: Caller, reference: str) -> Caller:
@@ -31,10 +33,31 @@ async def act_for(caller: Caller, reference: str) -> Caller:
     Raises Forbidden unless the key has the scope `platform`, and then NotFound.
     """
     caller.require(Scope.PLATFORM)
+    return caller.acting_for((await known(reference)).id)
+
+
+async def act_for_as_staff(caller: Caller, id: str, staff_domain: str | None) -> Caller:
+    """The caller, acting for another organization, for those whose key belongs to an e-mail address of this domain.
+
+    Raises Forbidden for anybody else, then ValidationFailed for what is no id, and NotFound.
+    """
+    if staff_domain is None or not caller.is_staff_of(staff_domain):
+        raise Forbidden([], "only staff may act for another organization")
+    if not _STAFF_ID.fullmatch(id):
+        message = "must be an organization's id: org_ and 26 of 0-9 and a-z without i, l, o and u"
+        raise ValidationFailed.of("organizationId", FieldErrorCode.INVALID_FORMAT, message)
+    organization = await _live().filter(id=decode(Prefix.ORGANIZATION, id)).first()
+    if organization is None:
+        raise NotFound(id)
+    return caller.acting_for(organization.id)
+
+
+async def known(reference: str) -> Organization:
+    """For a door that has proven whom it serves: the organization with this id or external id. Raises NotFound."""
     organization = await _named(reference).first()
     if organization is None:
         raise NotFound(reference)
-    return caller.acting_for(organization.id)
+    return organization
 
 
 async def own(caller: Caller) -> Organization:

@@ -7,7 +7,7 @@ import strawberry
 
 from models.ids import Prefix
 from models.organization import Organization as OrganizationRow
-from resolvers import desk, keys, organizations
+from resolvers import desk, organizations
 from resolvers.caller import Scope
 from schema.api_key import ApiKey
 from schema.context import Info
@@ -84,9 +84,8 @@ class Viewer:
         return Organization.of(self.organization_row)
 
     @field(description="The key that was shown.")
-    async def api_key(self, info: Info) -> ApiKey:
-        caller = info.context.caller
-        return ApiKey.of(await keys.by_id(caller, caller.key_id))
+    def api_key(self, info: Info) -> ApiKey:
+        return ApiKey.of(info.context.caller.key)
 
     @field(description="What the key may do, with `*` spelt out.")
     def scopes(self, info: Info) -> list[str]:

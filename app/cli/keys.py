@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.cli.database import data_option, in_database
-from app.cli.options import MOMENT
+from app.cli.options import CONTRACTS, MOMENT
 from app.cli.printing import moment, print_json, print_table, read_input, say, this_program
 
 if TYPE_CHECKING:
@@ -41,7 +41,17 @@ _scope_option = click.option(
     help=f"What it may do: {', '.join(SCOPES[1:])}, or * for all but platform (default). May be given several times.",
 )
 _contract_option = click.option(
-    "--contract", default="native", show_default=True, metavar="NAME", help="The REST dialect its callers speak."
+    "--contract",
+    type=click.Choice(CONTRACTS),
+    default="native",
+    show_default=True,
+    metavar="NAME",
+    help=f"The REST dialect its callers speak: {', '.join(CONTRACTS)}.",
+)
+_email_option = click.option(
+    "--email",
+    metavar="ADDRESS",
+    help="Whose it is. A factify key of HOOKLINE_STAFF_DOMAIN may act for any organization.",
 )
 
 
@@ -55,6 +65,7 @@ def keys() -> None:
 @click.option("--name", default="command line", show_default=True, help="To recognise it by.")
 @_scope_option
 @_contract_option
+@_email_option
 @click.option("--expires-at", type=MOMENT, help="When it ends, ISO 8601; never, if not told.")
 @_json_option
 @data_option
@@ -63,6 +74,7 @@ def create(
     name: str,
     scopes: tuple[str, ...],
     contract: str,
+    email: str | None,
     expires_at: datetime | None,
     as_json: bool,
     data: Path | None,
@@ -79,7 +91,7 @@ def create(
 
     async def make() -> "tuple[Organization, ApiKey, str]":
         owner = await _found(organization)
-        return owner, *await create_for(owner.id, name, list(scopes or ["*"]), contract, expires_at)
+        return owner, *await create_for(owner.id, name, list(scopes or ["*"]), contract, expires_at, email)
 
     owner, key, token = in_database(data, make)
     if as_json:
@@ -98,6 +110,7 @@ def create(
 @click.option("--name", default="imported", show_default=True, help="To recognise it by.")
 @_scope_option
 @_contract_option
+@_email_option
 @_json_option
 @data_option
 def import_(
@@ -106,6 +119,7 @@ def import_(
     name: str,
     scopes: tuple[str, ...],
     contract: str,
+    email: str | None,
     as_json: bool,
     data: Path | None,
 ) -> None:
@@ -115,7 +129,7 @@ def import_(
     history nor the list of processes shows it. Only its digest is kept.
 
     \b
-    Example:   hookline keys import --organization Acme --token-stdin < token.txt
+    Example:   hookline keys import --organization Acme --contract factify --token-stdin < token.txt
     Next:      hookline keys list --organization Acme
     """
     from resolvers.keys import import_token
@@ -124,7 +138,7 @@ def import_(
 
     async def let_in() -> "tuple[Organization, ApiKey]":
         owner = await _found(organization)
-        return owner, await import_token(owner.id, token, name, list(scopes or ["*"]), contract)
+        return owner, await import_token(owner.id, token, name, list(scopes or ["*"]), contract, owner_email=email)
 
     owner, key = in_database(data, let_in)
     if as_json:
@@ -160,7 +174,7 @@ def list_(organization: str | None, as_json: bool, data: Path | None) -> None:
         print_json([_facts(key, owner) for key, owner in found])
         return
     print_table(
-        ("ID", "ORGANIZATION", "NAME", "BEGINS", "SCOPES", "STATE", "CREATED", "LAST USED"),
+        ("ID", "ORGANIZATION", "NAME", "BEGINS", "SCOPES", "CONTRACT", "STATE", "CREATED", "LAST USED"),
         [
             (
                 _id(key),
@@ -168,6 +182,7 @@ def list_(organization: str | None, as_json: bool, data: Path | None) -> None:
                 key.name,
                 key.prefix,
                 " ".join(key.scopes),
+                key.contract,
                 _state(key),
                 moment(key.created_at),
                 moment(key.last_used_at),
@@ -251,6 +266,7 @@ def _facts(key: "ApiKey", owner: "Organization | None") -> dict[str, Any]:
         "prefix": key.prefix,
         "scopes": key.scopes,
         "contract": key.contract,
+        "email": key.owner_email,
         "created_at": moment(key.created_at),
         "last_used_at": moment(key.last_used_at),
         "expires_at": moment(key.expires_at),

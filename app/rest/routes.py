@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Send
 from starlette.types import Scope as ConnectionScope
 
-from app.authentication import caller_of
+from app.authentication import acting, authenticated
 from app.rest import reading
 from app.rest.dialect import Call, Dialect, Nothing, Operation
 from app.rest.native import NATIVE
@@ -58,8 +58,9 @@ class Door:
         dialect = NATIVE  # as long as nobody knows who asks
         try:
             self._operation(request, *DIALECTS.values())
-            caller = await caller_of(request)
+            caller = await authenticated(request)
             dialect = DIALECTS.get(caller.contract, NATIVE)
+            caller = await acting(caller, request)
             return await self._answer(self._operation(request, dialect), caller, request)
         except ClientDisconnect:
             raise
