@@ -18,7 +18,8 @@ from resolvers.desk import Desk
 from resolvers.errors import FieldErrorCode, FieldProblem, Forbidden, NotFound, ValidationFailed
 from resolvers.lookup import own
 
-CONTRACTS = ("native",)
+CONTRACTS = ("native", "factify", "factorial", "verifik", "agentmessage", "enfinitos")
+"""The REST dialects a key can be made for."""
 MAX_NAME = 200
 MIN_TOKEN, MAX_TOKEN = 16, 4096
 MAX_EMAIL = 254  # RFC 5321 §4.5.3.1.3, less the angle brackets
