@@ -331,9 +331,12 @@ def _further_problem(
     return None, None
 
 
+_PREFIX = re.compile(r"^[A-Za-z]+_(?=.)")  # `whsec_`, or what a contract has in its place
+
+
 def _misreadings(scheme: SignatureScheme, secret: str) -> Iterator[tuple[bytes, str]]:
     """The keys that a secret is mistaken for, and what to do instead."""
-    bare = secret.removeprefix(SECRET_PREFIX)
+    bare = _PREFIX.sub("", secret)
     match scheme:
         case SignatureScheme.STANDARD_WEBHOOKS:
             hint = f"remove `{SECRET_PREFIX}` from the secret, and use the bytes that the rest stands for in base64."

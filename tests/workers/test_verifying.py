@@ -353,6 +353,14 @@ def test_the_right_secret_read_in_the_wrong_way_is_recognised(
     assert report.hint.startswith("The key was ")
 
 
+@pytest.mark.parametrize("way", [0, 1])
+def test_a_contracts_own_prefix_is_a_prefix_too(way: int) -> None:
+    secret = new_secret(prefix="signing_")
+    key = [secret.removeprefix("signing_").encode(), base64.b64decode(secret.removeprefix("signing_"))][way]
+    report = report_of(NEWLINE, secret, made_with(NEWLINE, key))
+    assert report.problem is SignatureProblem.SECRET_NOT_BASE64_DECODED
+
+
 def test_a_reference_library_given_the_prefixed_text_as_bytes_is_told_to_decode_it() -> None:
     secret = new_secret()
     signature = Reference(secret.encode()).sign(ID, datetime.fromtimestamp(NOW, UTC), BODY.decode())
