@@ -171,6 +171,8 @@ async def test_a_query_shows_nothing_of_another_organization(world: World, name:
             answer = await world.door.ask(asked, token, **arguments)
             assert "data" in answer, (scope, arguments, answer)
             assert not world.globex.is_shown_in(answer, arguments), (scope, arguments, answer)
+            if "id" in arguments:
+                assert answer["data"] == {name: None}
         for_acme = {"Hookline-Organization": world.acme.ids["organization"]}
         if name not in OF_THE_PLATFORM and arguments.get("id") != world.globex.ids["organization"]:
             for headers in ({}, for_acme):
