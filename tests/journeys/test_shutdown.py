@@ -15,13 +15,14 @@ mutation($input: TestWebhookInput!) { testWebhook(input: $input) {
 
 
 class Slow:
-    """A receiver's behaviour: answers when told to."""
+    """A receiver's behaviour: answers half a second after it is told to, when whoever did not wait is gone."""
 
     def __init__(self) -> None:
         self.answer = asyncio.Event()
 
     async def behaviour(self, exchange: Exchange) -> None:
         await self.answer.wait()
+        await asyncio.sleep(0.5)
         await exchange.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
 
