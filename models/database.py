@@ -107,7 +107,7 @@ async def _alone(url: str) -> AsyncIterator[None]:
         yield
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(f"{path}.migrating", os.O_CREAT | os.O_WRONLY)
+    lock = os.open(f"{path}.migrating", os.O_CREAT | os.O_WRONLY, 0o600)
     try:
         await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
         yield
