@@ -8,17 +8,20 @@ from tortoise import fields, migrations
 from tortoise.fields.data import JSON_DUMPS
 from tortoise.migrations import operations as ops
 
+from models.migrating import AddFilledField
+
 
 class Migration(migrations.Migration):
     dependencies = [("hookline", "0001_initial")]
 
     operations = [
-        ops.AddField(
+        AddFilledField(
             model_name="Webhook",
             name="contract",
             field=fields.CharField(
                 default="native", description="The REST dialect it was made through.", max_length=20
             ),
+            column="VARCHAR(20) NOT NULL DEFAULT 'native'",
         ),
         ops.AddField(
             model_name="Webhook",
@@ -44,12 +47,13 @@ class Migration(migrations.Migration):
                 decoder=loads,
             ),
         ),
-        ops.AddField(
+        AddFilledField(
             model_name="Webhook",
             name="disable_when_exhausted",
             field=fields.BooleanField(
                 default=False, description="Turn it off when a delivery has failed for the last time."
             ),
+            column="BOOLEAN NOT NULL DEFAULT FALSE",
         ),
         ops.RunSQL(
             ["CREATE UNIQUE INDEX webhook_number ON webhook (organization_id, number) WHERE number IS NOT NULL"],
