@@ -173,13 +173,13 @@ class Engine:
         if not wanted:
             return 0
         claimed = await self._ledger.claim(now, wanted)
+        await self._start(claimed)
         found = Counter(one.webhook_id for one in claimed)
         for webhook_id, most in wanted.items():
             if found[webhook_id] < most:
                 self._lanes.note_empty(webhook_id)
                 if webhook_id in rates:
                     await self._ledger.refund(webhook_id, most - found[webhook_id])
-        await self._start(claimed)
         return len(claimed)
 
     @property

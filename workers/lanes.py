@@ -56,6 +56,8 @@ class Lane:
     """Requests that may be in flight at once; halved by a receiver that asks for less, won back by successes."""
     due_at: int | None = None
     """When something of it is due, as far as we know; None: nothing that we know of."""
+    has_news: bool = False
+    """Whether something became due since it was last dealt slots."""
     in_flight: int = 0
     breaks: int = 0
     rests_until: int = 0
@@ -87,11 +89,12 @@ class Lanes:
         """Something of this webhook is due then."""
         lane = self._lane(webhook_id, organization_id)
         lane.due_at = due_at if lane.due_at is None else min(lane.due_at, due_at)
+        lane.has_news = True
 
     def note_empty(self, webhook_id: UUID) -> None:
-        """Nothing of it is due that could be claimed."""
+        """A claim found no more of it than this; what became due since it was dealt its slots, it may have missed."""
         lane = self._lanes.get(webhook_id)
-        if lane is not None:
+        if lane is not None and not lane.has_news:
             lane.due_at = None
             self._forget_idle(lane)
 
@@ -131,6 +134,7 @@ class Lanes:
                     still_open.append(lane)
             ready = still_open
         for webhook_id in dealt:
+            self._lanes[webhook_id].has_news = False
             self._served(self._lanes[webhook_id])
         return dealt
 

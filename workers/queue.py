@@ -7,6 +7,8 @@ second all the same, and publishing never waits for Redis.
 import asyncio
 import contextlib
 import logging
+import secrets
+import signal
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -24,7 +26,7 @@ log = logging.getLogger("hookline.queue")
 QUEUE = "hookline:jobs"
 _BELL = f"{QUEUE}:bell"
 _IDS = 64
-"""Wake-ups that may stand in the queue at once; with more, the workers know already."""
+"""Wake-ups of one process that may stand in the queue at once; with more, the workers know already."""
 _NAMED = 200
 """Webhooks that a wake-up names; when there are more, it says only that there is something."""
 _REST_SECONDS = 0.01
@@ -45,6 +47,7 @@ class WakeUp:
         self._redis = redis
         self._wanted = asyncio.Event()
         self._due: set[Due] = set()
+        self._process = secrets.token_hex(4)  # a job of another process under the same id would swallow ours
         self._turn = 0
         self._away = False
 
@@ -72,7 +75,8 @@ class WakeUp:
         self._turn = (self._turn + 1) % _IDS
         due, self._due = self._due, set()
         named = [[str(webhook), str(organization)] for webhook, organization in due] if len(due) <= _NAMED else None
-        await self._redis.enqueue_job("deliver_due", named, _job_id=f"deliver_due:{self._turn}", _expires=60)
+        job_id = f"deliver_due:{self._process}:{self._turn}"
+        await self._redis.enqueue_job("deliver_due", named, _job_id=job_id, _expires=60)
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.lpush(_BELL, 1)
             pipe.ltrim(_BELL, 0, _IDS - 1)
@@ -101,6 +105,15 @@ class BellWorker(Worker):
             listening.cancel()
             with contextlib.suppress(asyncio.CancelledError, RedisError, OSError):
                 await listening
+
+    async def close(self) -> None:
+        """As arq's own, which leaves connections open when a job was under way or Redis is away."""
+        self.handle_sig(signal.SIGUSR1)
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+        try:
+            await self.pool.delete(self.health_check_key)
+        finally:
+            await self.pool.aclose(close_connection_pool=True)
 
     async def _listen(self, rung: asyncio.Event) -> None:
         while True:
