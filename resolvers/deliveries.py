@@ -136,6 +136,11 @@ async def _counts(rows: QuerySet[Delivery], column: str, keys: Sequence[UUID]) -
     return dict.fromkeys(keys, 0) | {UUID(str(row[0])): row[1] for row in found}
 
 
+def _small(number: int) -> int:
+    """The nearest number that the column's 16 bits can be compared with; no status comes near their ends."""
+    return min(max(number, -(2**15)), 2**15 - 1)
+
+
 def _filtered(
     caller: Caller, filter: DeliveryFilter, webhook_id: UUID | None, event_id: UUID | None
 ) -> QuerySet[Delivery]:
@@ -153,9 +158,9 @@ def _filtered(
     if filter.outcome is not None:
         query = query.filter(last_outcome__in=list(filter.outcome))
     if filter.status_code_gte is not None:
-        query = query.filter(last_status_code__gte=filter.status_code_gte)
+        query = query.filter(last_status_code__gte=_small(filter.status_code_gte))
     if filter.status_code_lte is not None:
-        query = query.filter(last_status_code__lte=filter.status_code_lte)
+        query = query.filter(last_status_code__lte=_small(filter.status_code_lte))
     if filter.created.since is not None:
         query = query.filter(created_at__gte=filter.created.since)
     if filter.created.until is not None:

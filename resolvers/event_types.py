@@ -39,7 +39,6 @@ async def put(caller: Caller, draft: EventTypeDraft) -> EventType:
         "description": draft.description,
         "deprecation_reason": draft.deprecation_reason,
         "json_schema": draft.json_schema,
-        "example": draft.example,
         "updated_at": now,
     }
     async with in_transaction() as connection:
@@ -48,11 +47,14 @@ async def put(caller: Caller, draft: EventTypeDraft) -> EventType:
         if organization is None:
             raise NotFound(encode(Prefix.ORGANIZATION, caller.organization_id))
         entry = await EventType.filter(organization_id=organization.id, name=draft.name).using_db(connection).first()
-        if entry is None:
-            entry = EventType(id=new_id(), organization_id=organization.id, name=draft.name, created_at=now, **written)
-            await entry.save(using_db=connection, force_create=True)
-        else:
-            await entry.update_from_dict(written).save(using_db=connection)
+        known = entry is not None
+        entry = entry or EventType(id=new_id(), organization_id=organization.id, name=draft.name, created_at=now)
+        entry.update_from_dict(written)
+        # Tortoise takes text in a JSON column for JSON that is written already, which an example need not be.
+        encoded = validation.as_stored_json(draft.example) if draft.example is not None else None
+        entry.example = encoded and encoded.decode()
+        await entry.save(using_db=connection, force_create=not known, force_update=known)
+        entry.example = draft.example
         organization.version += 1
         await organization.save(using_db=connection, update_fields=["version"])
     return entry

@@ -1,5 +1,6 @@
 """Finding rows of the caller's own organization by the ids that callers know."""
 
+import sys
 from collections.abc import Iterable
 from typing import TypeVar
 from uuid import UUID
@@ -31,7 +32,9 @@ def containing(rows: QuerySet[M], column: str, text: str) -> QuerySet[M]:
 
 def one_of(rows: QuerySet[M], column: str, texts: Iterable[str]) -> QuerySet[M]:
     """The rows whose column is one of the texts; those that no database could keep find nothing."""
-    return rows.filter(**{f"{column}__in": [text for text in texts if is_storable(text)]})
+    longest = rows.model._meta.fields_map[column].max_length or sys.maxsize  # type: ignore[attr-defined]
+    kept = [text for text in texts if is_storable(text) and len(text) <= longest]
+    return rows.filter(**{f"{column}__in": kept})
 
 
 async def own(

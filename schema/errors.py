@@ -167,7 +167,7 @@ class _Becomes:
 
 HANDLERS = [_Becomes(refusal, member) for refusal, member in MEMBERS.items()]
 
-_ECHO = re.compile(r"(?s),? [Ff]ound: .*|(?<= value): .*")
+_ECHO = re.compile(r"(?s),? [Ff]ound: .*|(cannot represent [^:]*value): .*")
 
 
 class RequestError(GraphQLError):
@@ -195,7 +195,7 @@ def _for_caller(error: GraphQLError, request_id: str) -> GraphQLError:
         return _retold(error, error.message, {"code": "GRAPHQL_PARSE_FAILED"})
     if isinstance(cause, GraphQLError) and (error.path is None or error.message.startswith("Argument ")):
         # GraphQL's own messages repeat the value that was found, which may be a secret.
-        return _retold(error, _ECHO.sub("", error.message), {"code": "GRAPHQL_VALIDATION_FAILED"})
+        return _retold(error, _ECHO.sub(r"\1", error.message), {"code": "GRAPHQL_VALIDATION_FAILED"})
     where = ".".join(str(step) for step in error.path or ())
     log.error("request=%s graphql field=%s failed", request_id, where, exc_info=cause)
     message = f"something went wrong on our side; quote request id {request_id}"
