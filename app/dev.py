@@ -41,14 +41,14 @@ def run_dev(host: str, port: int, data: Path, api_key: str | None) -> None:
     """Runs until SIGTERM or SIGINT. Raises SettingsError with what to do, as when the data folder is in use."""
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _sole_use_of(data):
-        settings = _settings(data)
+        settings = settings_of(data)
         configure_logging(os.environ.get("HOOKLINE_LOG_LEVEL", "WARNING"))
         run(_dev(settings, host, port, data, api_key))
 
 
 async def _dev(settings: Settings, host: str, port: int, data: Path, api_key: str | None) -> None:
     await database.migrate(settings.database_url)
-    make_redis = _in_process_redis()
+    make_redis = in_process_redis()
     token = ""
 
     @asynccontextmanager
@@ -65,7 +65,8 @@ async def _dev(settings: Settings, host: str, port: int, data: Path, api_key: st
     await serve_until_told(application(opened, settings.max_body_bytes), host, port, started)
 
 
-def _settings(data: Path) -> Settings:
+def settings_of(data: Path) -> Settings:
+    """How the Hookline of a data folder runs."""
     master_key = data / "master.key"
     if not master_key.exists():
         _write_private(master_key, new_master_key())
@@ -99,7 +100,8 @@ def _sole_use_of(data: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _in_process_redis() -> Callable[[], ArqRedis]:
+def in_process_redis() -> Callable[[], ArqRedis]:
+    """Makes clients of one Redis that lives in this process."""
     server = FakeServer(server_type="redis", version=(7,))
 
     def make() -> ArqRedis:

@@ -37,6 +37,11 @@ def new_id() -> UUID:
     return UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | tail)
 
 
+def id_at(ms: int) -> UUID:
+    """A UUIDv7 of a given millisecond since 1970, for what was made then and comes here only now."""
+    return UUID(int=first_id_at(ms).int | int.from_bytes(os.urandom(10)) & ((0xFFF << 64) | 0x3FFF_FFFF_FFFF_FFFF))
+
+
 def first_id_at(ms: int) -> UUID:
     """The smallest UUIDv7 that a given millisecond since 1970 can bear: a bound for ranges of ids."""
     return UUID(int=ms << 80 | 0x7 << 76 | 0b10 << 62)

@@ -51,6 +51,10 @@ class ContractDraft:
     """The id that its callers know already; an integer is a NUMBER."""
     unique_by: tuple[str, ...] = ()
     """Of one contract and organization, no two webhooks agree in all of these columns (`contract_fields.x`, too)."""
+    created_at: datetime | None = None
+    """Since when its callers know it, where that is not now."""
+    secret_created_at: datetime | None = None
+    """Since when it has its secret, where that is another moment."""
     secret_prefix: str = "whsec_"  # noqa: S105 — the public beginning of a secret
     """What a secret made here begins with."""
     disable_when_exhausted: bool = False

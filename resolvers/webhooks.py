@@ -25,7 +25,7 @@ from models.attempt import Attempt
 from models.delivery import Delivery
 from models.event_pattern import MAX_LENGTH, is_event_name, matches
 from models.event_type import EventType
-from models.ids import Prefix, encode, new_id
+from models.ids import Prefix, encode, id_at, new_id
 from models.ledger import LEASE_SLACK_MS, IdempotencyClaim, NewEvent, StoredEvent
 from models.moment import from_ms, to_ms
 from models.organization import Organization
@@ -118,7 +118,7 @@ async def create(caller: Caller, draft: WebhookDraft) -> Created:
     """Registers a webhook. Raises ValidationFailed, LimitExceeded, IdempotencyConflict, Forbidden."""
     caller.require(Scope.WEBHOOKS_WRITE)
     desk = caller.desk
-    webhook_id, now = new_id(), desk.clock()
+    webhook_id, now = _id_for(draft), desk.clock()
     claim = _claim(caller, draft, webhook_id) if draft.idempotency_key is not None else None
     await check_draft(caller, draft)
     async with _writing(caller) as (connection, organization):
@@ -142,7 +142,7 @@ def drafted(caller: Caller, draft: WebhookDraft, webhook_id: UUID, now: int) -> 
     signatures = draft.signatures or [SignatureDraft(SignatureScheme.STANDARD_WEBHOOKS)]
     contract = draft.contract or ContractDraft(NATIVE)
     secret = draft.secret or new_secret((s.scheme for s in signatures), contract.secret_prefix)
-    disabled = draft.status is WebhookStatus.DISABLED
+    disabled, since = draft.status is WebhookStatus.DISABLED, contract.created_at or moment
     webhook = Webhook(
         id=webhook_id,
         organization_id=caller.organization_id,
@@ -160,8 +160,8 @@ def drafted(caller: Caller, draft: WebhookDraft, webhook_id: UUID, now: int) -> 
         status=draft.status,
         disabled_reason=DisabledReason.MANUAL if disabled else None,
         disabled_at=moment if disabled else None,
-        secret_created_at=moment,
-        created_at=moment,
+        secret_created_at=contract.secret_created_at or since,
+        created_at=since,
         updated_at=moment,
         contract=contract.name,
         contract_fields=contract.fields or None,
@@ -171,6 +171,12 @@ def drafted(caller: Caller, draft: WebhookDraft, webhook_id: UUID, now: int) -> 
     _put_custom_headers(desk, webhook, draft.custom_headers or [])
     _put_secret(desk, webhook, secret)
     return Created(webhook, secret)
+
+
+def _id_for(draft: WebhookDraft) -> UUID:
+    """Lists are ordered by id, so what is brought along takes its place by the date that it brings."""
+    brought = draft.contract.created_at if draft.contract is not None else None
+    return new_id() if brought is None else id_at(to_ms(brought))
 
 
 async def update(caller: Caller, id: str, change: WebhookChange, *, if_revision: int | None = None) -> Webhook:

@@ -12,6 +12,7 @@ import click
 from app.cli.options import DATA
 
 if TYPE_CHECKING:
+    from app.wiring import House
     from resolvers.errors import Refusal
 
 _Answer = TypeVar("_Answer")
@@ -52,17 +53,32 @@ def in_database(data: Path | None, work: Callable[[], Coroutine[Any, Any, _Answe
 
     A refusal, and whatever is wrong with the database, becomes a ClickException that says what to do.
     """
-    from models.database import connect, is_sqlite
+    from models.database import connect
 
     url = _url(data)
-    if is_sqlite(url) and not Path(url.removeprefix("sqlite://")).exists():
-        raise click.ClickException(f"there is no database {url.removeprefix('sqlite://')} yet: {_HOW_TO_MAKE_ONE}")
+    _check_is_there(url)
 
     async def connected() -> _Answer:
         async with connect(url, pool_size=1):
             return await work()
 
     return _run(url, connected)
+
+
+def in_house(data: Path | None, work: "Callable[[House], Coroutine[Any, Any, _Answer]]") -> _Answer:
+    """What `work` answers, done in a whole house: for what needs more settings than the database's, the master key."""
+    from app import dev, settings, wiring
+
+    url = _url(data)
+    _check_is_there(url)
+    of_dev = data or (None if _url_of_environment() else Path(".hookline"))
+    chosen = settings.read() if of_dev is None else dev.settings_of(of_dev)
+
+    async def opened() -> _Answer:
+        async with wiring.hookline(chosen, None if of_dev is None else dev.in_process_redis()) as house:
+            return await work(house)
+
+    return _run(url, opened)
 
 
 def _run(url: str, work: Callable[[], Coroutine[Any, Any, _Answer]]) -> _Answer:
@@ -96,6 +112,13 @@ def _in_words(refusal: "Refusal") -> str:
     if isinstance(refusal, ValidationFailed):
         return "; ".join(f"{'.'.join(field.path)}: {field.message}" for field in refusal.fields)
     return refusal.message
+
+
+def _check_is_there(url: str) -> None:
+    from models.database import is_sqlite
+
+    if is_sqlite(url) and not Path(url.removeprefix("sqlite://")).exists():
+        raise click.ClickException(f"there is no database {url.removeprefix('sqlite://')} yet: {_HOW_TO_MAKE_ONE}")
 
 
 def _url(data: Path | None) -> str:
