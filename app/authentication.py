@@ -90,6 +90,11 @@ async def _bearer_of_access_token(house: House, access_tokens: AccessTokens, tok
     return Caller(house.desk, organization.id, described, read.scopes, read.contract)
 
 
+def token_of(connection: HTTPConnection) -> str | None:
+    """The key or access token as it was sent, or None."""
+    return _token_of(connection)[0]
+
+
 def _token_of(connection: HTTPConnection) -> tuple[str | None, bool]:
     """The key as it was sent, or None; and whether it was sent as Bearer."""
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")

@@ -1,5 +1,6 @@
 """Settings, from the environment: every name begins with `HOOKLINE_`. Read here alone."""
 
+from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Self
 from urllib.parse import urlsplit
@@ -7,9 +8,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.contracts import CONTRACTS
 from models.sealing import read_master_key
 from resolvers.caller import Scope
-from resolvers.keys import CONTRACTS
 
 Network = IPv4Network | IPv6Network
 
@@ -81,6 +82,12 @@ class Settings(BaseSettings):
         "excepted.",
     )
     oauth_contract: str = Field(default="factorial", description="The contract that callers with such tokens speak.")
+    contracts_deprecated_since: datetime | None = Field(
+        default=None,
+        description="Since when the old contracts are deprecated (ISO 8601). Their answers then carry `Deprecation` "
+        "(RFC 9745) and a `Link` to what replaces them.",
+    )
+    contracts_successor: str = Field(default="/graphql", description="What replaces them: where that `Link` leads.")
     staff_domain: str | None = Field(
         default=None,
         description="Factify keys with an e-mail address of this domain may act for any organization that "
@@ -103,7 +110,9 @@ class Settings(BaseSettings):
     def _split_versions(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("oauth_issuer", "oauth_jwks_url", "oauth_audience", "staff_domain", mode="before")
+    @field_validator(
+        "oauth_issuer", "oauth_jwks_url", "oauth_audience", "staff_domain", "contracts_deprecated_since", mode="before"
+    )
     @classmethod
     def _set_or_not(cls, value: object) -> object:
         return None if value == "" else value  # as `docker run -e NAME=` says it
@@ -120,12 +129,10 @@ class Settings(BaseSettings):
     def _split_grants(cls, value: object) -> object:
         return _grants_in(value) if isinstance(value, str) else value
 
-    @field_validator("oauth_contract")
+    @field_validator("contracts_deprecated_since")
     @classmethod
-    def _known_contract(cls, value: str) -> str:
-        if value not in CONTRACTS:
-            raise ValueError(f"must be one of {', '.join(CONTRACTS)}")
-        return value
+    def _in_utc(cls, value: datetime | None) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
     @field_validator("staff_domain")
     @classmethod
@@ -133,6 +140,12 @@ class Settings(BaseSettings):
         if value is not None and ("@" in value or "." not in value.strip(".")):
             raise ValueError("must be a domain such as example.com, without @")
         return value.lower() if value else value
+
+    @model_validator(mode="after")
+    def _known_contract(self) -> Self:
+        if self.oauth_issuer and self.oauth_contract not in CONTRACTS:
+            raise ValueError(f"HOOKLINE_OAUTH_CONTRACT: must be one of {', '.join(CONTRACTS)}")
+        return self
 
     @model_validator(mode="after")
     def _keys_by_https(self) -> Self:
@@ -171,6 +184,14 @@ class Settings(BaseSettings):
     def jwks_url(self) -> str:
         """Where the issuer's public keys are."""
         return self.oauth_jwks_url or f"{(self.oauth_issuer or '').rstrip('/')}/.well-known/jwks.json"
+
+    def deprecation_headers(self) -> dict[str, str]:
+        """What every answer of an old contract carries besides."""
+        since = self.contracts_deprecated_since
+        if since is None:
+            return {}
+        link = f'<{self.contracts_successor}>; rel="successor-version"'
+        return {"Deprecation": f"@{int(since.timestamp())}", "Link": link}
 
     def master_keys(self) -> list[bytes]:
         """The keys, the one that seals first."""

@@ -12,6 +12,7 @@ from arq.connections import ArqRedis
 from redis.asyncio.connection import ConnectionPool
 
 from app.access_tokens import AccessTokens
+from app.contracts import CONTRACTS
 from app.settings import Settings
 from models import database
 from models.moment import now_ms
@@ -85,6 +86,7 @@ async def hookline(
             allow_http=settings.allow_http,
             api_versions=settings.api_versions,
             limits=limits,
+            contracts=CONTRACTS,
         )
         pace = Pace(concurrency=settings.concurrency, failing_limit_ms=round(settings.failing_limit_hours * 3_600_000))
         engine = Engine(ledger, courier, Targets(sealer, clock), clock, pace)

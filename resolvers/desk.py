@@ -54,3 +54,5 @@ class Desk:
     api_versions: tuple[str, ...] = ("2026-04-01",)
     """Supported versions of the payload; the first is the default."""
     limits: Limits = field(default_factory=Limits)
+    contracts: tuple[str, ...] = ("native",)
+    """The REST dialects that a key can be made for."""

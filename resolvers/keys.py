@@ -18,8 +18,6 @@ from resolvers.desk import Desk
 from resolvers.errors import FieldErrorCode, FieldProblem, Forbidden, NotFound, ValidationFailed
 from resolvers.lookup import own
 
-CONTRACTS = ("native", "factify", "factorial", "verifik", "agentmessage", "enfinitos")
-"""The REST dialects a key can be made for."""
 MAX_NAME = 200
 MIN_TOKEN, MAX_TOKEN = 16, 4096
 MAX_EMAIL = 254  # RFC 5321 §4.5.3.1.3, less the angle brackets
@@ -46,7 +44,10 @@ async def create(
     Raises ValidationFailed, Forbidden.
     """
     caller.require(Scope.ADMIN)
-    problems = list(_problems(name, scopes, contract, expires_at))
+    problems = list(_problems(name, scopes, expires_at))
+    if contract not in caller.desk.contracts:
+        message = f"must be one of {', '.join(caller.desk.contracts)}"
+        problems.append(FieldProblem(("contract",), FieldErrorCode.INVALID_FORMAT, message))
     if problems:
         raise ValidationFailed(problems)
     missing = sorted(str(scope) for scope in spelt_out(list(scopes)) - caller.scopes)
@@ -83,6 +84,12 @@ async def is_known(token: str) -> bool:
     return await ApiKey.filter(digest=digest_of(token)).exists()
 
 
+async def contract_of(token: str) -> str | None:
+    """The contract of the key that this token is or was of, so that a refusal can be told in its form."""
+    key = await ApiKey.filter(digest=digest_of(token)).first()
+    return None if key is None else key.contract
+
+
 async def create_for(
     organization_id: UUID,
     name: str,
@@ -106,7 +113,7 @@ async def import_token(
     owner_email: str | None = None,
 ) -> ApiKey:
     """For the operator: a key with a token that callers have already, of any format. Raises ValidationFailed."""
-    problems = [*_problems(name, scopes, contract, expires_at), *_email_problems(owner_email)]
+    problems = [*_problems(name, scopes, expires_at), *_email_problems(owner_email)]
     if not MIN_TOKEN <= len(token) <= MAX_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
         message = f"must be {MIN_TOKEN} to {MAX_TOKEN} printable ASCII characters without blanks"
         problems.append(FieldProblem(("token",), FieldErrorCode.INVALID_FORMAT, message))
@@ -156,7 +163,7 @@ async def _revoked(key: ApiKey) -> ApiKey:
     return key
 
 
-def _problems(name: str, scopes: Sequence[str], contract: str, expires_at: datetime | None) -> validation.Problems:
+def _problems(name: str, scopes: Sequence[str], expires_at: datetime | None) -> validation.Problems:
     if not name.strip():
         yield FieldProblem(("name",), FieldErrorCode.REQUIRED, "must not be empty")
     yield from validation.text_problems("name", name, MAX_NAME)
@@ -167,8 +174,5 @@ def _problems(name: str, scopes: Sequence[str], contract: str, expires_at: datet
         if scope not in known:
             message = f"must be one of {', '.join(known)}"
             yield FieldProblem(("scopes", str(i)), FieldErrorCode.INVALID_FORMAT, message)
-    if contract not in CONTRACTS:
-        message = f"must be one of {', '.join(CONTRACTS)}"
-        yield FieldProblem(("contract",), FieldErrorCode.INVALID_FORMAT, message)
     if expires_at is not None and (expires_at.tzinfo is None or to_ms(expires_at) <= now_ms()):
         yield FieldProblem(("expiresAt",), FieldErrorCode.OUT_OF_RANGE, "must be a moment in the future")

@@ -618,7 +618,7 @@ def _put_contract_change(desk: Desk, webhook: Webhook, change: ContractChange, n
         elif name.startswith("-"):
             value = [item for item in fields.get(key, ()) if item not in value]
         fields[key] = value
-    webhook.contract_fields = fields or None
+    webhook.contract_fields = {name: value for name, value in fields.items() if value is not None} or None
     if change.secret is not None:
         _replace_secret(desk, webhook, change.secret, now)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.cli.database import data_option, in_database
-from app.cli.options import CONTRACTS, MOMENT
+from app.cli.options import MOMENT
 from app.cli.printing import moment, print_json, print_table, read_input, say, this_program
+from app.contracts import CONTRACTS
 
 if TYPE_CHECKING:
     from models.api_key import ApiKey

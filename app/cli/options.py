@@ -7,8 +7,6 @@ import click
 
 HOST = "The address to listen on; 0.0.0.0 for every interface."
 PORT = "The port to listen on; 0 for any that is free."
-CONTRACTS = ("native", "factify", "factorial", "verifik", "agentmessage", "enfinitos")
-"""Those of `resolvers.keys.CONTRACTS`, spelt out so that `--help` needs no database library."""
 DATA = click.Path(file_okay=False, path_type=Path)
 
 

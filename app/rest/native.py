@@ -100,6 +100,14 @@ OPERATIONS: tuple[Operation[Any], ...] = (
 
 NATIVE = Dialect(
     name="native",
+    title="Hookline",
+    about="""\
+Register webhooks, publish events, and have them delivered, signed.
+
+Whatever is refused is answered in the form of `Error`; so is an unknown path (404 `NOT_FOUND`) and a method that a
+path does not take (405 `METHOD_NOT_ALLOWED`, with `Allow`). Unknown fields are ignored.
+Every answer carries `X-Request-Id`.
+""",
     operations=OPERATIONS,
     field_names={
         "eventPatterns": "events",
@@ -113,5 +121,6 @@ NATIVE = Dialect(
         "after": "cursor",
     },
     statuses=STATUSES,
+    error=bodies.Error,
     error_body=error_body,
 )

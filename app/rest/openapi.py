@@ -3,6 +3,7 @@
 import inspect
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -12,39 +13,41 @@ from pydantic_core import core_schema
 
 from app.authentication import Unauthenticated
 from app.rest import bodies
-from app.rest.dialect import Dialect, Nothing, Operation
+from app.rest.dialect import Dialect, Nothing, Operation, Problem
 from app.rest.native import NATIVE
 from app.rest.reading import IDEMPOTENCY_KEY
 from app.rest.refusals import Internal, MalformedJson, PayloadTooLarge, UnsupportedMediaType
 from app.rest.request_id import HEADER
-from resolvers.errors import Forbidden, NotFound, RateLimited, ValidationFailed
+from resolvers.errors import (
+    FieldErrorCode,
+    FieldProblem,
+    Forbidden,
+    IdempotencyConflict,
+    LimitExceeded,
+    NotFound,
+    RateLimited,
+    RotationInProgress,
+    ValidationFailed,
+)
 from resolvers.validation import MAX_IDEMPOTENCY_KEY
 
 Json = dict[str, Any]
 
 _TEMPLATE = "#/components/schemas/{model}"
 
-_DESCRIPTION = """\
-Register webhooks, publish events, and have them delivered, signed.
-
-Whatever is refused is answered in the form of `Error`; so is an unknown path (404 `NOT_FOUND`) and a method that a
-path does not take (405 `METHOD_NOT_ALLOWED`, with `Allow`). Unknown fields are ignored.
-Every answer carries `X-Request-Id`.
-"""
-
-_REASONS: Mapping[str, str] = {
-    "MALFORMED_JSON": "The body is not JSON.",
-    "UNAUTHORIZED": "There is no key, or it is unknown, revoked or expired.",
-    "FORBIDDEN": "The key lacks the scope, or may not act for another organization.",
-    "NOT_FOUND": "There is no such thing in your organization.",
-    "LIMIT_EXCEEDED": "The organization has as many active webhooks as it may.",
-    "IDEMPOTENCY_CONFLICT": "The idempotency key was used for a different request within 24 hours.",
-    "ROTATION_IN_PROGRESS": "The overlap of an earlier rotation is still open; pass `force` to end it.",
-    "PAYLOAD_TOO_LARGE": "The body is longer than is read.",
-    "UNSUPPORTED_MEDIA_TYPE": "The body's content type is not JSON.",
-    "VALIDATION_FAILED": "The input breaks rules; `details` says which field and how. Nothing was changed.",
-    "RATE_LIMITED": "Too many at once; `Retry-After` says when to come back.",
-    "INTERNAL": "Something went wrong on our side.",
+_REASONS: Mapping[type[Exception], str] = {
+    MalformedJson: "The body is not JSON.",
+    Unauthenticated: "There is no key, or it is unknown, revoked or expired.",
+    Forbidden: "The key lacks the scope, or may not act for another organization.",
+    NotFound: "There is no such thing in your organization.",
+    LimitExceeded: "The organization has as many active webhooks as it may.",
+    IdempotencyConflict: "The idempotency key was used for a different request within 24 hours.",
+    RotationInProgress: "The overlap of an earlier rotation is still open; pass `force` to end it.",
+    PayloadTooLarge: "The body is longer than is read.",
+    UnsupportedMediaType: "The body's content type is not JSON.",
+    ValidationFailed: "The input breaks rules; `details` says which field and how. Nothing was changed.",
+    RateLimited: "Too many at once; `Retry-After` says when to come back.",
+    Internal: "Something went wrong on our side.",
 }
 
 
@@ -54,12 +57,13 @@ def openapi_document(dialect: Dialect = NATIVE) -> Json:
     paths: dict[str, Json] = defaultdict(dict)
     for operation in dialect.operations:
         paths[operation.path][operation.method.lower()] = _operation(dialect, operation, schemas)
+    tags = dict.fromkeys(_tag(operation) for operation in dialect.operations)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Hookline", "version": "1", "description": _DESCRIPTION},
+        "info": {"title": dialect.title, "version": "1", "description": dialect.about},
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}, {"apiKey": []}],
-        "tags": [{"name": "webhooks"}, {"name": "events"}],
+        "tags": [{"name": tag} for tag in tags],
         "paths": dict(paths),
         "components": {
             "schemas": schemas.definitions,
@@ -107,7 +111,7 @@ class _Schemas:
     """The types of a dialect's operations, by the names they have in the document."""
 
     def __init__(self, dialect: Dialect) -> None:
-        wanted: dict[tuple[type[BaseModel], JsonSchemaMode], None] = {(bodies.Error, "serialization"): None}
+        wanted: dict[tuple[type[BaseModel], JsonSchemaMode], None] = {(dialect.error, "serialization"): None}
         for operation in dialect.operations:
             if operation.takes_body:
                 wanted[operation.takes, "validation"] = None
@@ -132,15 +136,15 @@ def _untitled(definitions: Json) -> Json:
 
 def _operation(dialect: Dialect, operation: Operation[Any], schemas: _Schemas) -> Json:
     summary, _, description = (inspect.getdoc(operation.handler) or "").partition("\n\n")
-    name = operation.handler.__name__
-    head, *rest = name.split("_")
+    head, *rest = operation.handler.__name__.split("_")
+    scopes = f"Needs the scope `{operation.scope}`."
     made: Json = {
-        "operationId": head + "".join(word.title() for word in rest),
-        "tags": [operation.path.split("/")[2]],
+        "operationId": operation.name or head + "".join(word.title() for word in rest),
+        "tags": [_tag(operation)],
         "summary": summary,
-        "description": f"{description.replace(chr(10), ' ')}\n\nNeeds the scope `{operation.scope}`.",
+        "description": f"{description.replace(chr(10), ' ')}\n\n{scopes}".strip(),
         "x-required-scope": str(operation.scope),
-        "parameters": _parameters(operation),
+        "parameters": _parameters(dialect, operation),
         "responses": {str(operation.status): _success(operation, schemas), **_refusals(dialect, operation, schemas)},
     }
     if operation.takes_body:
@@ -151,28 +155,46 @@ def _operation(dialect: Dialect, operation: Operation[Any], schemas: _Schemas) -
     return made
 
 
-def _parameters(operation: Operation[Any]) -> list[Json]:
+def _tag(operation: Operation[Any]) -> str:
+    """What it is about: the last word of its path that says so."""
+    return next(word for word in reversed(operation.path.split("/")) if word in _TAGS)
+
+
+_TAGS = ("webhooks", "events", "webhook_subscriptions", "webhook-secret", "deliveries")
+
+
+def _parameters(dialect: Dialect, operation: Operation[Any]) -> list[Json]:
     parameters: list[Json] = [{"$ref": "#/components/parameters/organization"}]
+    staff = dialect.staff_header
+    if staff is not None:
+        schema: Json = {"type": "string", "pattern": staff.pattern}
+        parameters.append({"name": staff.name, "in": "header", "description": staff.description, "schema": schema})
+    for name, form in operation.parameters.items():
+        schema = {"type": "string", "pattern": f"^({form})$"}
+        described = f"The {name} of the API."
+        parameters.append({"name": name, "in": "path", "required": True, "description": described, "schema": schema})
     if "{id}" in operation.path:
-        schema: Json = {"type": "string", "examples": ["whk_01jx5s3k9pe8ratq6y2m4c7v0b"]}
+        example = dialect.terms.ids.example if dialect.terms else "whk_01jx5s3k9pe8ratq6y2m4c7v0b"
+        schema = {"type": "string", "examples": [example]}
+        what = "delivery" if "/deliveries/" in operation.path else "webhook"
         parameters.append(
-            {"name": "id", "in": "path", "required": True, "description": "The webhook's id.", "schema": schema}
+            {"name": "id", "in": "path", "required": True, "description": f"The {what}'s id.", "schema": schema}
         )
     if operation.idempotent_by_key:
         parameters.append({"$ref": "#/components/parameters/idempotencyKey"})
     if not operation.takes_body and operation.takes is not Nothing:
         schema = operation.takes.model_json_schema(schema_generator=_WithoutNulls)
         for name, field in schema["properties"].items():
-            description = field.pop("description")
+            description = field.pop("description", "")
             field.pop("title", None)
-            field = next((kind for kind in field.pop("anyOf", ()) if kind["type"] != "null"), field)
+            field = next((kind for kind in field.pop("anyOf", ()) if kind.get("type") != "null"), field)
             parameters.append({"name": name, "in": "query", "description": description, "schema": field})
     return parameters
 
 
 def _success(operation: Operation[Any], schemas: _Schemas) -> Json:
     made: Json = {"description": HTTPStatus(operation.status).phrase, "headers": _headers()}
-    if operation.status == HTTPStatus.CREATED and operation.path == "/v1/webhooks":
+    if operation.idempotent_by_key and operation.path != "/v1/events":
         made["headers"]["Location"] = {
             "description": "Where the webhook is from now on.",
             "required": True,
@@ -191,21 +213,28 @@ def _refusals(dialect: Dialect, operation: Operation[Any], schemas: _Schemas) ->
         kinds.append(ValidationFailed)
     if "{id}" in operation.path:
         kinds.append(NotFound)
-    codes: dict[int, list[str]] = defaultdict(list)
+    told: dict[int, dict[str, list[type[Exception]]]] = defaultdict(lambda: defaultdict(list))
     for kind in kinds:
         status, code = dialect.statuses[kind]
-        codes[status].append(code)
+        told[status][code].append(kind)
+    for (_, wrong), (status, code, _) in dialect.field_statuses.items():
+        if ValidationFailed in kinds and (wrong is not FieldErrorCode.DUPLICATE or operation.takes_body):
+            told[status][code].append(ValidationFailed)
     made = {}
-    for status in sorted(codes):
+    for status in sorted(told):
         headers = _headers()
-        if status == dialect.statuses[RateLimited][0]:
+        if any(RateLimited in kinds for kinds in told[status].values()):
             headers["Retry-After"] = {"description": "Seconds.", "required": True, "schema": {"type": "integer"}}
         if status == dialect.statuses[Unauthenticated][0]:
             headers["WWW-Authenticate"] = {"required": True, "schema": {"const": "Bearer"}}
+        reasons = (
+            f"`{code}`: {' '.join(dict.fromkeys(_REASONS[kind] for kind in kinds))}"
+            for code, kinds in told[status].items()
+        )
         made[str(status)] = {
-            "description": " ".join(f"`{code}`: {_REASONS[code]}" for code in codes[status]),
+            "description": " ".join(reasons),
             "headers": headers,
-            "content": {"application/json": _error(codes[status], schemas)},
+            "content": {"application/json": _error(dialect, status, told[status], schemas)},
         }
     return made
 
@@ -214,18 +243,23 @@ def _headers() -> Json:
     return {HEADER: {"$ref": f"#/components/headers/{HEADER}"}}
 
 
-def _error(codes: list[str], schemas: _Schemas) -> Json:
-    told = {"type": "object", "properties": {"code": {"enum": codes}}}
-    if codes == ["VALIDATION_FAILED"]:
-        told["required"] = ["details"]
-    return {
-        "schema": {"allOf": [schemas.of(bodies.Error, "serialization"), {"properties": {"error": told}}]},
-        "examples": {code: {"value": _example(code)} for code in codes},
-    }
+def _error(dialect: Dialect, status: int, told: Mapping[str, list[type[Exception]]], schemas: _Schemas) -> Json:
+    schema: Json = schemas.of(dialect.error, "serialization")
+    if dialect.error is bodies.Error:
+        codes: Json = {"type": "object", "properties": {"code": {"enum": list(told)}}}
+        if list(told) == ["VALIDATION_FAILED"]:
+            codes["required"] = ["details"]
+        schema = {"allOf": [schema, {"properties": {"error": codes}}]}
+    examples = {code: {"value": _example(dialect, status, code, kinds[0])} for code, kinds in told.items()}
+    return {"schema": schema, "examples": examples}
 
 
-def _example(code: str) -> Json:
-    told: Json = {"code": code, "message": _REASONS[code], "request_id": "01JTBQH2FZ8K1RXC0WJ4Z9P3VM"}
-    if code == "VALIDATION_FAILED":
-        told |= {"message": "url: must use https", "details": {"url": "must use https"}}
-    return {"success": False, "error": told}
+def _example(dialect: Dialect, status: int, code: str, kind: type[Exception]) -> Json:
+    request_id = "01JTBQH2FZ8K1RXC0WJ4Z9P3VM"
+    if kind is ValidationFailed:
+        problem = FieldProblem(("url",), FieldErrorCode.HTTPS_REQUIRED, "must use https")
+        made = replace(dialect.problem_of(ValidationFailed([problem]), request_id), status=status, code=code)
+    else:
+        text = dialect.texts.get(kind, _REASONS[kind])
+        made = Problem(status, code, text.replace("{limit}", "50"), request_id)
+    return dialect.error_body(made)

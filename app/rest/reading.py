@@ -38,6 +38,17 @@ _TEXTS: Mapping[str, str] = {
 """Pydantic's kinds of type error, as the end of a sentence that begins with the field's name."""
 
 
+_CODES: Mapping[str, FieldErrorCode] = {
+    "missing": FieldErrorCode.REQUIRED,
+    "string_too_short": FieldErrorCode.TOO_SHORT,
+    "string_too_long": FieldErrorCode.TOO_LONG,
+    "too_short": FieldErrorCode.TOO_SHORT,
+    "too_long": FieldErrorCode.TOO_MANY,
+    "greater_than_equal": FieldErrorCode.OUT_OF_RANGE,
+    "less_than_equal": FieldErrorCode.OUT_OF_RANGE,
+}
+
+
 async def json_of(request: Request, most: int, *, required: bool) -> Any:
     """The body as JSON; an empty body that is not required is an empty object.
 
@@ -96,7 +107,7 @@ def _content_length(request: Request) -> str:
 
 
 def _problem_of(error: ErrorDetails) -> FieldProblem:
-    code = FieldErrorCode.REQUIRED if error["type"] == "missing" else FieldErrorCode.INVALID_FORMAT
+    code = _CODES.get(error["type"], FieldErrorCode.INVALID_FORMAT)
     cause = error.get("ctx", {}).get("error")
     message = _TEXTS.get(error["type"]) or (str(cause) if cause else _lowered(error["msg"]))
     # The alternatives of a union are told apart by tags that no field name can equal.

@@ -6,7 +6,7 @@ for the operation, so that contracts can share paths.
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -18,7 +18,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Send
 from starlette.types import Scope as ConnectionScope
 
-from app.authentication import acting, authenticated
+from app import contracts
+from app.authentication import acting, authenticated, token_of
 from app.rest import reading
 from app.rest.dialect import Call, Dialect, Nothing, Operation
 from app.rest.native import NATIVE
@@ -26,20 +27,29 @@ from app.rest.openapi import openapi_document
 from app.rest.refusals import Internal, MethodNotAllowed, UnknownPath
 from app.rest.request_id import request_id_of
 from app.wiring import House
+from resolvers import keys
 from resolvers.caller import Caller
 
 log = logging.getLogger("hookline.rest")
 
-DIALECTS: Mapping[str, Dialect] = {NATIVE.name: NATIVE}
-"""By the name of the contract that is written in the caller's key."""
+
+@cache
+def dialects() -> Mapping[str, Dialect]:
+    """By the name of the contract that is written in the caller's key."""
+    return {NATIVE.name: NATIVE, **contracts.pages()}
 
 
 def routes() -> list[BaseRoute]:
-    """All of REST: the operations, JSON refusals for whatever else is asked under /v1, and /openapi.json."""
-    paths = dict.fromkeys(operation.path for dialect in DIALECTS.values() for operation in dialect.operations)
+    """All of REST: the operations, JSON refusals for whatever else is asked below them, and the documents."""
+    paths = {operation.path: None for dialect in dialects().values() for operation in dialect.operations}
+    # Starlette takes the first that fits: a path without parameters comes before one that could mean it.
+    paths = dict.fromkeys(sorted(paths, key=lambda path: path.count("{")))
+    roots = {path.split("/")[1]: None for path in paths}
+    rest = [path for root in roots for path in (f"/{root}", f"/{root}/{{rest:path}}")]
     # A door has a cap and a form of 413 of its own, so the app's cap, which answers in plain text, is lifted here.
-    doors = [Route(path, Door(path), max_body_size=sys.maxsize) for path in (*paths, "/v1", "/v1/{rest:path}")]
-    return [Route("/openapi.json", _OpenApi()), *doors]
+    doors = [Route(path, Door(path), max_body_size=sys.maxsize) for path in (*paths, *rest)]
+    documents = [Route(f"/openapi/{name}.json", _OpenApi(name)) for name in contracts.pages()]
+    return [Route("/openapi.json", _OpenApi(NATIVE.name)), *documents, *doors]
 
 
 class Door:
@@ -47,6 +57,7 @@ class Door:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.serving = [dialect for dialect in dialects().values() if any(o.path == path for o in dialect.operations)]
 
     async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -55,20 +66,26 @@ class Door:
             await response(scope, receive, send)
 
     async def _response(self, request: Request) -> Response:
-        dialect = NATIVE  # as long as nobody knows who asks
+        dialect = self.serving[0] if len(self.serving) == 1 else NATIVE  # as long as nobody knows who asks
         try:
-            self._operation(request, *DIALECTS.values())
-            caller = await authenticated(request)
-            dialect = DIALECTS.get(caller.contract, NATIVE)
+            try:
+                caller = await authenticated(request)
+            except Exception:
+                dialect = await _dialect_of_stranger(request) or dialect
+                self._operation(request, dialects().values())  # what is not there is not there for strangers, too
+                raise
+            dialect = dialects().get(caller.contract, NATIVE)
+            operation = self._operation(request, [dialect])
             caller = await acting(caller, request)
-            return await self._answer(self._operation(request, dialect), caller, request)
+            return await self._answer(dialect, operation, caller, request)
         except ClientDisconnect:
             raise
         except Exception as error:
             return _refused(dialect, error, request)
 
-    def _operation(self, request: Request, *dialects: Dialect) -> Operation[Any]:
-        served = {o.method: o for dialect in dialects for o in dialect.operations if o.path == self.path}
+    def _operation(self, request: Request, spoken: Iterable[Dialect]) -> Operation[Any]:
+        here = [o for dialect in spoken for o in dialect.operations if o.path == self.path]
+        served = {o.method: o for o in here if o.is_at(request.path_params)}
         if not served:
             raise UnknownPath()
         operation = served.get("GET" if request.method == "HEAD" else request.method)
@@ -76,20 +93,34 @@ class Door:
             raise MethodNotAllowed([*served, "HEAD"] if "GET" in served else served)
         return operation
 
-    async def _answer(self, operation: Operation[Any], caller: Caller, request: Request) -> Response:
-        caller.require(operation.scope)  # the resolver asks again; here it spares reading the body
+    async def _answer(self, dialect: Dialect, operation: Operation[Any], caller: Caller, request: Request) -> Response:
+        caller.require(*operation.scopes)  # the resolver asks again; here it spares reading the body
+        house: House = request.app.state.house
         given: Any = {}
         if operation.takes_body:
-            house: House = request.app.state.house
             given = await reading.json_of(request, house.settings.max_body_bytes, required=operation.body_required)
         elif operation.takes is not Nothing:
             given = dict(request.query_params)
         key = reading.idempotency_key_of(request) if operation.idempotent_by_key else None
-        call = Call(caller, request.path_params.get("id", ""), key)
+        call = Call(caller, dialect, operation, request.path_params, key)
         answer = await operation.handler(call, reading.typed(operation.takes, given))
+        headers = dict(answer.headers)
+        if dialect is not NATIVE:
+            headers |= house.settings.deprecation_headers()
         if answer.body is None:
-            return Response(status_code=operation.status, headers=dict(answer.headers))
-        return _json(operation.status, answer.body.model_dump_json(), answer.headers)
+            return Response(status_code=operation.status, headers=headers)
+        return _json(operation.status, answer.body.model_dump_json(by_alias=True), headers)
+
+
+async def _dialect_of_stranger(request: Request) -> Dialect | None:
+    """That of the contract of a key that no longer opens, or that a token looks like."""
+    token = token_of(request)
+    if token is None:
+        return None
+    known = await keys.contract_of(token)
+    if known is not None:
+        return dialects().get(known, NATIVE)
+    return next((d for d in dialects().values() if d.token_prefixes and token.startswith(d.token_prefixes)), None)
 
 
 def _refused(dialect: Dialect, error: Exception, request: Request) -> Response:
@@ -106,18 +137,21 @@ def _json(status: int, content: str | bytes, headers: Mapping[str, str]) -> Resp
     return Response(content, status, dict(headers) | {"Cache-Control": "no-store"}, media_type="application/json")
 
 
-@cache
-def _document() -> bytes:
-    return orjson.dumps(openapi_document())
-
-
 class _OpenApi:
-    """Serves the document, to anybody."""
+    """Serves a dialect's document, to anybody."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
 
     async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         if request.method in ("GET", "HEAD"):
-            response = Response(_document(), media_type="application/json")
+            response = Response(_document(self._name), media_type="application/json")
         else:
-            response = _refused(NATIVE, MethodNotAllowed(("GET", "HEAD")), request)
+            response = _refused(dialects()[self._name], MethodNotAllowed(("GET", "HEAD")), request)
         await response(scope, receive, send)
+
+
+@cache
+def _document(name: str) -> bytes:
+    return orjson.dumps(openapi_document(dialects()[name]))

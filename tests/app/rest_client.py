@@ -56,7 +56,7 @@ class Documented:
 
     def operation(self, method: str, path: str) -> Json:
         """The documented operation that serves a path; None if there is none."""
-        for template, operations in self.document["paths"].items():
+        for template, operations in sorted(self.document["paths"].items(), key=lambda item: item[0].count("{")):
             if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path):
                 return operations.get(method.lower())
         return None

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from app.contracts import PAGES, pages
 from app.rest import openapi_document, routes
 from tests.app.rest_client import Documented
 
@@ -44,9 +45,13 @@ def test_every_operation_is_documented(documented: Documented) -> None:
     }
 
 
-def test_every_documented_path_has_a_route(documented: Documented) -> None:
+def test_every_route_is_documented_by_the_contract_it_is_of(documented: Documented) -> None:
     served = {getattr(route, "path", "") for route in routes()}
-    assert served == {*documented.document["paths"], "/openapi.json", "/v1", "/v1/{rest:path}"}
+    paths = {path for contract in pages().values() for path in openapi_document(contract)["paths"]}
+    paths |= set(documented.document["paths"])
+    roots = {f"/{path.split('/')[1]}" for path in paths}
+    documents = {"/openapi.json", *(f"/openapi/{name}.json" for name in PAGES)}
+    assert served == {*paths, *documents, *roots, *(f"{root}/{{rest:path}}" for root in roots)}
 
 
 def test_the_statuses_of_each_operation_are_documented(documented: Documented) -> None:
