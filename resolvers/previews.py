@@ -1,6 +1,6 @@
 """Previews: the request that would be sent, made by what makes the real one, and neither sent nor stored."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from models.event_pattern import matches
@@ -56,7 +56,7 @@ async def preview(caller: Caller, target: PreviewTarget, event: PreviewEvent) ->
     A draft without a secret is signed with a made-up one that is not told; a custom event gets an id of its own.
     Raises ValidationFailed (paths begin with "target" or "event"), NotFound, Forbidden.
     """
-    caller.require(Scope.WEBHOOKS_READ, *([Scope.EVENTS_READ] if event.event_id is not None else []))
+    caller.require(*_scopes_for(target, event))
     problems = [
         *_choice_problems("target", webhookId=target.webhook_id, draft=target.draft),
         *_choice_problems("event", eventId=event.event_id, custom=event.custom),
@@ -77,6 +77,15 @@ async def preview(caller: Caller, target: PreviewTarget, event: PreviewEvent) ->
         body=outgoing.body,
         curl=deliveries.curl(url, headers, outgoing.body.decode()),
     )
+
+
+def _scopes_for(target: PreviewTarget, event: PreviewEvent) -> Iterator[Scope]:
+    """Whoever has a stored secret sign words of their own could as well have published them."""
+    yield Scope.WEBHOOKS_READ
+    if event.event_id is not None:
+        yield Scope.EVENTS_READ
+    if target.webhook_id is not None and event.custom is not None:
+        yield Scope.EVENTS_PUBLISH
 
 
 def _choice_problems(name: str, **choices: object) -> Sequence[FieldProblem]:

@@ -164,7 +164,7 @@ def delivery_problems(draft: DeliveryDraft) -> Problems:
 
 
 def signature_problems(signatures: Sequence[SignatureDraft]) -> Problems:
-    """1 to 4 signatures, in headers of their own. HMAC and ed25519 share a header: one secret cannot make both."""
+    """1 to 4 signatures, in headers of their own; and of Standard Webhooks' two, one."""
     if not signatures:
         yield _problem("signatures", FieldErrorCode.TOO_SHORT, "must name at least one signature scheme")
     if len(signatures) > MAX_SIGNATURES:
@@ -179,7 +179,8 @@ def signature_problems(signatures: Sequence[SignatureDraft]) -> Problems:
         elif name.lower() in _UNSIGNED_HEADERS or (standard and name.lower() != default_header_of(draft.scheme)):
             yield _problem(path, FieldErrorCode.HEADER_NOT_ALLOWED, "this header cannot carry this signature")
         elif name.lower() in seen:
-            yield _problem(path, FieldErrorCode.DUPLICATE, "two signatures cannot share a header")
+            reason = "; choose HMAC or ed25519: one secret cannot make both" if standard else ""
+            yield _problem(path, FieldErrorCode.DUPLICATE, f"two signatures cannot share a header{reason}")
         seen.add(name.lower())
 
 

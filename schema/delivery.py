@@ -2,7 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import orjson
 import strawberry
@@ -33,31 +34,49 @@ class HttpHeader:
     value: str = strawberry.field(description="Custom header values are shown as `[redacted]`.")
 
 
-@strawberry.type(description="What was sent.")
+class _RequiresScopesForStored(RequiresScopes):
+    """What is previewed, its asker gave or was allowed to read."""
+
+    async def resolve_async(
+        self, next_: Callable[..., Awaitable[Any]], source: Any, info: Info, **arguments: Any
+    ) -> Any:
+        if source.previewed is not None:
+            return await next_(source, info, **arguments)
+        return await super().resolve_async(next_, source, info, **arguments)
+
+
+@strawberry.type(description="What was sent; in a preview, what would be.")
 class AttemptRequest:
-    attempt: strawberry.Private[AttemptRow]
+    delivery_id: strawberry.Private[UUID | None]
+    """Whose body it is; None in a preview."""
     url: str = strawberry.field(description="Where it went.")
     headers: list[HttpHeader] = strawberry.field(
         description="All of them, signatures included; the values of custom headers are redacted."
     )
     body_bytes: int = strawberry.field(description="The body's length.")
+    previewed: strawberry.Private[bytes | None] = None
 
     @field(
-        description="The body, byte for byte as it was signed. Null once the event is forgotten.",
-        extensions=[RequiresScopes(Scope.EVENTS_READ)],
+        description=(
+            "The body, byte for byte as it was signed. Null once the event is forgotten. Always readable in a preview."
+        ),
+        extensions=[_RequiresScopesForStored(Scope.EVENTS_READ)],
     )
     async def body(self, info: Info) -> str | None:
-        sent = await info.context.loaders.body_of_delivery.load(self.attempt.delivery_id)
-        return None if sent is None else sent.decode()
+        body = self.previewed
+        if self.delivery_id is not None:
+            body = await info.context.loaders.body_of_delivery.load(self.delivery_id)
+        return None if body is None else body.decode()
 
     @field(
         description=(
             "A command that sends the same request again; paste it into a shell. It carries the body only for keys "
-            "with scope `events:read`."
+            "that may read `body`."
         )
     )
     async def curl(self, info: Info) -> str:
-        body = await self.body(info) if Scope.EVENTS_READ in info.context.caller.scopes else None
+        readable = self.previewed is not None or Scope.EVENTS_READ in info.context.caller.scopes
+        body = await self.body(info) if readable else None
         return deliveries.curl(self.url, [(header.name, header.value) for header in self.headers], body)
 
 
@@ -98,7 +117,7 @@ class DeliveryAttempt(Node):
         if self.row.request_url is None:
             return None
         return AttemptRequest(
-            attempt=self.row,
+            delivery_id=self.row.delivery_id,
             url=self.row.request_url,
             headers=_headers(self.row.request_headers),
             body_bytes=self.row.request_bytes,

@@ -7,7 +7,7 @@ import strawberry
 from strawberry.types.arguments import StrawberryArgumentAnnotation
 
 from models.ids import Prefix, encode, prefix_of
-from resolvers import deliveries, event_types, events, keys, organizations, webhooks
+from resolvers import deliveries, event_types, events, keys, organizations, previews, signatures, webhooks
 from resolvers.caller import Caller, Scope
 from resolvers.errors import NotFound
 from resolvers.inputs import WebhookFilter
@@ -27,8 +27,10 @@ from schema.fields import field
 from schema.node import Node
 from schema.organization import Organization, Viewer
 from schema.paging import After, Before, Connection, CountedConnection, First, Last, given, page_request
+from schema.preview import DeliveryPreview, PreviewDeliveryInput, PreviewDeliveryResult
 from schema.scopes import RequiresScopes
-from schema.webhook import OrderDirection, Webhook, WebhookFilterInput, WebhookOrder, WebhookOrderField
+from schema.signature import CheckSignatureInput, CheckSignatureResult, SignatureReport
+from schema.webhook import OrderDirection, Webhook, WebhookFilterInput, WebhookOrder, WebhookOrderField, headers_of
 
 T = TypeVar("T")
 
@@ -198,6 +200,27 @@ class Query:
         caller, part = info.context.caller, given(name_contains)
         page = await organizations.list_(caller, page_request(first, after, last, before), part)
         return CountedConnection(page=page, shown=Organization.of, count=lambda: organizations.count(caller, part))
+
+    @field(
+        description=(
+            "Exactly what would be sent (body, headers, signatures, and a command that sends it), without sending it."
+        ),
+        extensions=[RequiresScopes(Scope.WEBHOOKS_READ)],
+    )
+    async def preview_delivery(self, info: Info, input: PreviewDeliveryInput) -> PreviewDeliveryResult:
+        target, event = input.target.to_target(), input.event.to_event()
+        return DeliveryPreview.of(await previews.preview(info.context.caller, target, event))
+
+    @field(
+        description=(
+            "Paste what your receiver saw, and learn whether its signatures are right; and if not, why. It knows a "
+            "changed body, an old or another secret, a wrong clock, and a secret that was not base64-decoded."
+        ),
+        extensions=[RequiresScopes(Scope.WEBHOOKS_READ)],
+    )
+    async def check_signature(self, info: Info, input: CheckSignatureInput) -> CheckSignatureResult:
+        headers = headers_of(input.headers)
+        return SignatureReport.of(await signatures.check(info.context.caller, input.webhook_id, headers, input.body))
 
 
 async def _or_none(found: Awaitable[T]) -> T | None:

@@ -282,13 +282,16 @@ class DeliveryOptionsInput:
 
 @strawberry.input(description="One HTTP header.")
 class HttpHeaderInput:
-    name: str = strawberry.field(description="None that HTTP, Standard Webhooks or a signature owns.")
+    name: str = strawberry.field(
+        description="In upper or lower case. As a custom header, none that HTTP, Standard Webhooks or a signature owns."
+    )
     value: str = strawberry.field(
-        description="At most 998 printable ASCII characters. Kept encrypted, never shown again."
+        description="As a custom header, at most 998 printable ASCII characters, kept encrypted and never shown again."
     )
 
 
-def _headers(given: list[HttpHeaderInput]) -> list[tuple[str, str]]:
+def headers_of(given: list[HttpHeaderInput]) -> list[tuple[str, str]]:
+    """Names and values, in the order given."""
     return [(header.name, header.value) for header in given]
 
 
@@ -345,7 +348,7 @@ class CreateWebhookInput:
             delivery=self.delivery.to_draft() if self.delivery else DeliveryDraft(),
             signatures=None if self.signatures is None else [each.to_draft() for each in self.signatures],
             secret=self.secret,
-            custom_headers=None if self.custom_headers is None else _headers(self.custom_headers),
+            custom_headers=None if self.custom_headers is None else headers_of(self.custom_headers),
             metadata=self.metadata,
             status=self.status,
             idempotency_key=self.idempotency_key,
@@ -424,7 +427,7 @@ class UpdateWebhookInput:
         if self.signatures and self.signatures.value is not None:
             change.signatures = [each.to_draft() for each in self.signatures.value]
         if self.custom_headers:
-            change.custom_headers = _headers(self.custom_headers.value or [])
+            change.custom_headers = headers_of(self.custom_headers.value or [])
         if self.status and self.status.value is not None:
             change.status = self.status.value
         return change

@@ -27,7 +27,9 @@ from tests.services import missing
 ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "app" / "graphiql" / "static"
 OURS = {"hookline.js", "hookline.css"}
-TABS = pytest.mark.parametrize("tab", tabs(), ids=["who am I", "create", "publish", "failing"])
+TABS = pytest.mark.parametrize(
+    "tab", tabs(), ids=["who am I", "create", "publish", "failing", "preview", "check a signature"]
+)
 
 
 # ── what is served ──
@@ -252,11 +254,14 @@ async def test_a_newcomer_creates_a_webhook_and_publishes_to_it(visit: Visit, pr
     await visit.page.screenshot(path=artifacts / "graphiql-publish.png")
 
 
+OPERATIONS = ("WhoAmI", "CreateWebhook", "PublishEvent", "FailingWebhooks", "PreviewDelivery", "CheckSignature")
+
+
 async def test_every_tab_gets_an_answer_without_errors(visit: Visit, product: Product) -> None:
     await visit.open()
     await visit.enter(product.token)
-    answers = [await visit.run(name) for name in ("WhoAmI", "CreateWebhook", "PublishEvent", "FailingWebhooks")]
-    assert [sorted(answer) for answer in answers] == [["data"]] * 4
+    answers = [await visit.run(name) for name in OPERATIONS]
+    assert [sorted(answer) for answer in answers] == [["data"]] * len(tabs())
 
 
 async def test_a_visit_asks_nobody_outside_and_leaves_nothing_behind(visit: Visit, product: Product) -> None:

@@ -309,9 +309,7 @@ async def test_what_is_anothers_deleted_or_nothing_is_not_found(database_url: st
             assert refusal.value.id == event
 
 
-async def test_reading_webhooks_is_enough_for_a_preview_but_a_stored_event_must_be_readable_too(
-    database_url: str,
-) -> None:
+async def test_a_preview_needs_the_scopes_of_what_it_reads_and_of_what_it_signs(database_url: str) -> None:
     async with open_house(database_url) as house:
         owner = await new_caller(house.desk)
         webhook = (await webhooks.create(owner, WebhookDraft(URL, ["*"]))).webhook
@@ -320,20 +318,28 @@ async def test_reading_webhooks_is_enough_for_a_preview_but_a_stored_event_must_
 
         organization = await organizations.own(owner)
         reader = await new_caller(house.desk, "webhooks:read", organization=organization)
+        publisher = await new_caller(house.desk, "webhooks:read", "events:publish", organization=organization)
         both = await new_caller(house.desk, "webhooks:read", "events:read", organization=organization)
         neither = await new_caller(house.desk, "webhooks:write", "events:publish", organization=organization)
 
-        for allowed, chosen in ((reader, custom), (both, custom), (both, event)):
-            assert (await previews.preview(allowed, target, chosen)).matched
-            assert (await previews.preview(allowed, draft, chosen)).matched
-        refusals: list[tuple[Caller, PreviewEvent, tuple[str, ...]]] = [
-            (reader, event, ("events:read",)),
-            (neither, custom, ("webhooks:read",)),
-            (neither, event, ("webhooks:read", "events:read")),
+        for allowed, aimed, chosen in (
+            (reader, draft, custom),
+            (both, draft, event),
+            (both, target, event),
+            (publisher, target, custom),
+        ):
+            assert (await previews.preview(allowed, aimed, chosen)).matched
+        refusals: list[tuple[Caller, PreviewTarget, PreviewEvent, tuple[str, ...]]] = [
+            (reader, target, event, ("events:read",)),
+            (reader, draft, event, ("events:read",)),
+            (reader, target, custom, ("events:publish",)),
+            (both, target, custom, ("events:publish",)),
+            (neither, target, custom, ("webhooks:read",)),
+            (neither, target, event, ("webhooks:read", "events:read")),
         ]
-        for refused_caller, chosen, missing in refusals:
+        for refused_caller, aimed, chosen, missing in refusals:
             with pytest.raises(Forbidden) as refusal:
-                await previews.preview(refused_caller, target, chosen)
+                await previews.preview(refused_caller, aimed, chosen)
             assert refusal.value.required_scopes == missing
 
 
