@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+SEED ?= 1
+ROUNDS ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -9,11 +11,12 @@ BIN := $(VENV)/bin
 # Each stamp is newer than the lock file that it was filled from; a second call finds it and does nothing.
 PRODUCT := $(VENV)/.product
 DEVELOPMENT := $(VENV)/.development
+MEASURING := $(VENV)/.measuring
 
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format lock clean
+.PHONY: help setup run test check bench chaos format lock clean
 
 help: ## explain these commands
 	@printf 'Hookline\n\n'
@@ -35,6 +38,12 @@ check: $(DEVELOPMENT) ## lint, formatting, types, import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: $(MEASURING) ## measure speed: figures, tables and plots (ARGS="end_to_end --quick")
+	$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(DEVELOPMENT) ## break everything under load and look for what is lost (SEED=1 ROUNDS=20)
+	$(BIN)/python -m benchmarks.chaos --seed $(SEED) --rounds $(ROUNDS) $(ARGS)
+
 format: $(DEVELOPMENT) ## mend what the linter and the formatter can mend themselves
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -47,7 +56,8 @@ lock: ## pin the dependencies anew, after a change in pyproject.toml
 	compile() { "$$uv/bin/uv" pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --quiet $(ARGS) "$$@"; } && \
 	compile --group dev --output-file requirements-dev.lock && \
-	compile --constraints requirements-dev.lock --output-file requirements.lock
+	compile --constraints requirements-dev.lock --output-file requirements.lock && \
+	compile --group dev --group bench --constraints requirements-dev.lock --output-file requirements-bench.lock
 
 clean: ## forget .venv and every cache; the data of `make run` stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache test-artifacts
@@ -69,4 +79,9 @@ $(PRODUCT): requirements.lock | $(BIN)/python
 $(DEVELOPMENT): requirements-dev.lock $(PRODUCT) | $(BIN)/python
 	@echo "Installing the development tools (once, about a minute)"
 	@$(INSTALL) -r requirements-dev.lock
+	@touch $@
+
+$(MEASURING): requirements-bench.lock $(DEVELOPMENT) | $(BIN)/python
+	@echo "Installing what draws the plots (once)"
+	@$(INSTALL) -r requirements-bench.lock
 	@touch $@
