@@ -24,6 +24,7 @@ from workers import queue
 from workers.address_guard import AddressGuard
 from workers.courier import Courier
 from workers.engine import Engine, Pace
+from workers.lanes import LaneRules
 from workers.resolver import SystemResolver
 from workers.targets import Targets
 from workers.transport import DeliveryTransport
@@ -61,7 +62,8 @@ async def hookline(
         redis = redis_of()
         stack.push_async_callback(_closed, redis)
         guard, resolver = AddressGuard(settings.allowed_networks), SystemResolver()
-        transport = DeliveryTransport(guard=guard, resolver=resolver)
+        # Kept per receiver: as many as a lane may have in flight, or a busy one would be dialed anew for most requests.
+        transport = DeliveryTransport(guard=guard, resolver=resolver, idle_per_origin=LaneRules().most_in_flight)
         stack.push_async_callback(transport.aclose)
         access_tokens = AccessTokens(settings, transport, clock) if settings.oauth_issuer else None
         if access_tokens is not None:
