@@ -118,7 +118,8 @@ def told_to_stop() -> Iterator[asyncio.Event]:
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Runs it on uvloop, where there is one."""
+    """Runs it on uvloop, where there is one, with as many open files as the system lets us have."""
+    _allow_open_files()
     loop_factory = None
     with contextlib.suppress(ImportError):
         import uvloop
@@ -126,6 +127,15 @@ def run(main: Coroutine[Any, Any, None]) -> None:
         loop_factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(main)
+
+
+def _allow_open_files() -> None:
+    """A worker has thousands of connections; the usual soft limit is 1,024, for programs that use select()."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such limit; others may refuse
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def configure_logging(level: str) -> None:
