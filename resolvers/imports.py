@@ -3,19 +3,20 @@
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from uuid import UUID
 
 from tortoise.transactions import in_transaction
 
 from models.api_key import ApiKey
-from models.ids import new_id
+from models.ids import Prefix, encode, new_id
 from models.moment import from_ms, to_ms
 from models.organization import Organization
 from models.sealing import CannotUnseal
 from models.webhook import Webhook
-from resolvers import webhooks
+from resolvers import organizations, webhooks
 from resolvers.caller import ORDINARY, Caller
 from resolvers.desk import Desk
-from resolvers.errors import FieldErrorCode, FieldProblem, ValidationFailed
+from resolvers.errors import FieldErrorCode, FieldProblem, NotFound, ValidationFailed
 from resolvers.inputs import ContractDraft, WebhookDraft
 from workers.targets import target_of
 
@@ -60,6 +61,16 @@ def on_behalf_of(desk: Desk, organization: Organization, contract: str) -> Calle
         created_at=from_ms(desk.clock()),
     )
     return Caller(desk, organization.id, described, ORDINARY, contract)
+
+
+async def owner_of(reference: str) -> Organization:
+    """The organization that an old API names: by our id, its UUID alone, or an external id. Raises NotFound."""
+    try:
+        return await organizations.known(reference)
+    except NotFound:
+        with suppress(ValueError):
+            return await organizations.known(encode(Prefix.ORGANIZATION, UUID(reference)))
+        raise
 
 
 async def bring(caller: Caller, draft: WebhookDraft, *, dry: bool = False) -> Brought:

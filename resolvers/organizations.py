@@ -169,9 +169,15 @@ def limits_of(desk: Desk, organization: Organization) -> Limits:
     return replace(desk.limits, max_webhooks=organization.max_webhooks)
 
 
-async def create_named(name: str, external_id: str | None = None) -> Organization:
-    """For the operator. Raises ValidationFailed, also for an external id that is taken."""
-    organization, created = await _created(name, external_id, None)
+async def create_named(name: str, external_id: str | None = None, id: str | None = None) -> Organization:
+    """For the operator. `id`: one that its callers know already, as `org_…` or as a UUID.
+
+    Raises ValidationFailed, also for an id that is or was another's, and for an external id that is taken.
+    """
+    wanted = None if id is None else _id_in(id)
+    if wanted is not None and await Organization.filter(id=wanted).exists():
+        raise ValidationFailed.of("id", FieldErrorCode.DUPLICATE, "is or was another organization's")
+    organization, created = await _created(name, external_id, None, wanted)
     if not created:
         message = f"is taken by {organization.name} ({encode(Prefix.ORGANIZATION, organization.id)})"
         raise ValidationFailed.of("externalId", FieldErrorCode.DUPLICATE, message)
@@ -214,7 +220,17 @@ def _containing(name_contains: str | None) -> QuerySet[Organization]:
     return containing(_live(), "name", name_contains) if name_contains else _live()
 
 
-async def _created(name: str, external_id: str | None, max_webhooks: int | None) -> tuple[Organization, bool]:
+def _id_in(text: str) -> UUID:
+    try:
+        return decode(Prefix.ORGANIZATION, text) or UUID(text)
+    except ValueError:
+        message = "must be like org_01h2xcejqtf2nbrexx3vqjhp41, or a UUID"
+        raise ValidationFailed.of("id", FieldErrorCode.INVALID_FORMAT, message) from None
+
+
+async def _created(
+    name: str, external_id: str | None, max_webhooks: int | None, id: UUID | None = None
+) -> tuple[Organization, bool]:
     problems = list(_problems(name, external_id, max_webhooks))
     if problems:
         raise ValidationFailed(problems)
@@ -222,7 +238,7 @@ async def _created(name: str, external_id: str | None, max_webhooks: int | None)
         return known, False
     try:
         return await Organization.create(
-            id=new_id(),
+            id=id or new_id(),
             name=name,
             external_id=external_id,
             max_webhooks=max_webhooks,

@@ -13,6 +13,7 @@ from app.cli.organizations import organizations
 from app.cli.printing import version
 from app.cli.schema import schema
 from app.cli.servers import dev, serve, worker
+from app.cli.webhooks import webhooks
 
 
 class InOrder(ClearGroup):
@@ -53,5 +54,5 @@ def hookline(context: click.Context) -> None:
         context.color = False
 
 
-for command in (dev, listen, events, organizations, keys, migrate, serve, worker, schema):
+for command in (dev, listen, events, organizations, keys, webhooks, migrate, serve, worker, schema):
     hookline.add_command(command)

@@ -22,9 +22,10 @@ def organizations() -> None:
 @organizations.command()
 @click.argument("name")
 @click.option("--external-id", metavar="ID", help="Your own id for this customer; unique.")
+@click.option("--id", "id", metavar="ID", help="The id that its callers know already: org_… or a UUID.")
 @_json_option
 @data_option
-def create(name: str, external_id: str | None, as_json: bool, data: Path | None) -> None:
+def create(name: str, external_id: str | None, id: str | None, as_json: bool, data: Path | None) -> None:
     """Make an organization called NAME.
 
     \b
@@ -33,7 +34,7 @@ def create(name: str, external_id: str | None, as_json: bool, data: Path | None)
     """
     from resolvers.organizations import create_named
 
-    made = in_database(data, lambda: create_named(name, external_id))
+    made = in_database(data, lambda: create_named(name, external_id, id))
     if as_json:
         print_json(_facts(made))
         return

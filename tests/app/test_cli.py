@@ -49,6 +49,8 @@ def test_the_commands_are_those_of_the_handbook() -> None:
         "keys import",
         "keys list",
         "keys revoke",
+        "webhooks",
+        "webhooks import",
         "migrate",
         "serve",
         "worker",
