@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_network
@@ -20,10 +20,13 @@ from tortoise import Tortoise
 from app.asgi import application
 from app.settings import Settings
 from app.wiring import House, hookline
+from models.attempt import Attempt
 from models.ids import new_id
+from models.moment import now_ms
 from models.organization import Organization
 from models.sealing import new_master_key
 from resolvers import keys, organizations
+from tests.houses import running, until
 from workers import queue
 
 MAX_BODY_BYTES = 1_000_000
@@ -149,6 +152,13 @@ class Rest:
         assert response.status_code == 201, response.text
         return response.json()
 
+    async def deliver_due(self) -> None:
+        """Sends what is due by the house's clock, and waits until it is settled."""
+        engine = self.house.engine
+        before = await Attempt.all().count()
+        async with running(engine.run()):
+            await until(lambda: _more_attempts_than(before))
+
     async def stored(self) -> dict[str, list[Json]]:
         """Everything that is stored of webhooks, events and deliveries: a refusal must not change it."""
         connection = Tortoise.get_connection("default")
@@ -156,9 +166,17 @@ class Rest:
         return {table: await connection.execute_query_dict(f"SELECT * FROM {table}") for table in tables}
 
 
+async def _more_attempts_than(count: int) -> bool:
+    return await Attempt.all().count() > count
+
+
 @asynccontextmanager
 async def rest(database_url: str, **settings: Any) -> AsyncIterator[Rest]:
-    """The whole app on a database, without a network between, and without an engine that would deliver."""
+    """The whole app on a database, without a network between, and without an engine that would deliver.
+
+    `clock=` tells its milliseconds since 1970; what else is given are settings.
+    """
+    clock: Callable[[], int] = settings.pop("clock", now_ms)
     server = FakeServer(server_type="redis", version=(7,))
 
     def make_redis() -> ArqRedis:
@@ -170,7 +188,7 @@ async def rest(database_url: str, **settings: Any) -> AsyncIterator[Rest]:
         max_body_bytes=MAX_BODY_BYTES,
         **settings,
     )
-    app = application(lambda: hookline(made, make_redis), made.max_body_bytes)
+    app = application(lambda: hookline(made, make_redis, clock), made.max_body_bytes)
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
