@@ -20,8 +20,11 @@ from models.sealing import Sealer
 from resolvers.desk import Desk, Limits
 from resolvers.maintenance import sweep
 from resolvers.publisher import Publisher
+from resolvers.sources import StreamPace
+from resolvers.streams import Streams
 from workers import queue
 from workers.address_guard import AddressGuard
+from workers.announcements import Announcer, Listener
 from workers.courier import Courier
 from workers.engine import Engine, Pace
 from workers.lanes import LaneRules
@@ -47,7 +50,10 @@ class House:
 
 @asynccontextmanager
 async def hookline(
-    settings: Settings, make_redis: Callable[[], ArqRedis] | None = None, clock: Callable[[], int] = now_ms
+    settings: Settings,
+    make_redis: Callable[[], ArqRedis] | None = None,
+    clock: Callable[[], int] = now_ms,
+    stream_pace: StreamPace = StreamPace(),  # noqa: B008 — frozen
 ) -> AsyncIterator[House]:
     """Opens everything a process needs, and closes it at the end. What listens or delivers is started by others.
 
@@ -68,13 +74,15 @@ async def hookline(
         access_tokens = AccessTokens(settings, transport, clock) if settings.oauth_issuer else None
         if access_tokens is not None:
             stack.push_async_callback(access_tokens.aclose)
-        wake = queue.WakeUp(redis)
+        wake, announce = queue.WakeUp(redis), Announcer(redis)
+        streams = Streams(Listener(redis_of), clock, stream_pace)
+        stack.push_async_callback(streams.aclose)
         limits = Limits(
             max_webhooks=settings.max_webhooks,
             max_payload_bytes=settings.max_payload_bytes,
             idempotency_hours=settings.idempotency_hours,
         )
-        publisher = Publisher(ledger, clock, wake, limits.idempotency_hours * 3_600_000)
+        publisher = Publisher(ledger, clock, wake, announce, limits.idempotency_hours * 3_600_000)
         sealer, courier = Sealer(settings.master_keys()), Courier(transport, clock)
         desk = Desk(
             ledger=ledger,
@@ -84,6 +92,8 @@ async def hookline(
             courier=courier,
             publisher=publisher,
             wake=wake,
+            announce=announce,
+            streams=streams,
             clock=clock,
             allow_http=settings.allow_http,
             api_versions=settings.api_versions,
@@ -91,8 +101,8 @@ async def hookline(
             contracts=CONTRACTS,
         )
         pace = Pace(concurrency=settings.concurrency, failing_limit_ms=round(settings.failing_limit_hours * 3_600_000))
-        engine = Engine(ledger, courier, Targets(sealer, clock), clock, pace)
-        for work in (publisher.run(), wake.run()):
+        engine = Engine(ledger, courier, Targets(sealer, clock), clock, pace, announce=announce)
+        for work in (publisher.run(), wake.run(), announce.run()):
             await stack.enter_async_context(in_background(work))
         yield House(settings, desk, engine, redis, redis_of, access_tokens)
 

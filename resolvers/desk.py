@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from models.ledger import Ledger
 from models.sealing import Sealer
 from workers.address_guard import AddressGuard
+from workers.announcements import Announce
 from workers.courier import Courier
 from workers.lanes import Wake
 from workers.resolver import Resolver
 
 if TYPE_CHECKING:
     from resolvers.publisher import Publisher
+    from resolvers.streams import Streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,10 @@ class Desk:
     """Writes events, many publishes to a transaction."""
     wake: Wake
     """Nudges the workers; called after a commit, never before."""
+    announce: Announce
+    """Nudges whoever watches live; called after a commit, never before."""
+    streams: "Streams"
+    """What is watched live in this process."""
     clock: Callable[[], int]
     """Milliseconds since 1970."""
     allow_http: bool = False

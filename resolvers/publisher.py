@@ -28,6 +28,7 @@ from models.ledger import EarlierUse, IdempotencyClaim, Ledger, NewDelivery, New
 from models.moment import to_ms
 from models.webhook import Webhook, WebhookStatus
 from resolvers.errors import FieldErrorCode, FieldProblem, IdempotencyConflict, NotFound, ValidationFailed
+from workers.announcements import Announce, Topic
 from workers.envelopes import standard_body
 from workers.lanes import Due, Wake
 
@@ -113,10 +114,13 @@ class OrganizationIndex:
 class Publisher:
     """Writes events for every caller of this process. `run` must be running."""
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], int], wake: Wake, lifetime_ms: int) -> None:
+    def __init__(
+        self, ledger: Ledger, clock: Callable[[], int], wake: Wake, announce: Announce, lifetime_ms: int
+    ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._wake = wake
+        self._announce = announce
         self._lifetime_ms = lifetime_ms
         self._waiting: list[_Job] = []
         self._some_waiting = asyncio.Event()
@@ -178,6 +182,8 @@ class Publisher:
                 job.answer.set_result(answer)
         if due:
             self._wake(due)
+        written = {job.organization_id for job, answer in zip(jobs, answers, strict=True) if _is_new(answer)}
+        self._announce(Topic.EVENTS, written)
 
     async def _written(self, jobs: list[_Job]) -> tuple[list[list[Stored] | Exception], set[Due]]:
         """The answer to each job, and the webhooks for which there is something to send now."""
@@ -292,6 +298,10 @@ def _with_counts(answer: list[Stored] | Exception, counts: Mapping[UUID, int]) -
             if stored.event is None:
                 stored.matched_webhook_count = counts.get(stored.event_id, stored.matched_webhook_count)
     return answer
+
+
+def _is_new(answer: list[Stored] | Exception) -> bool:
+    return isinstance(answer, list) and any(stored.event is not None for stored in answer)
 
 
 def _refuse(job: _Job, error: Exception) -> None:

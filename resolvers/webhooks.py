@@ -65,6 +65,7 @@ from resolvers.inputs import (
 from resolvers.lookup import containing, own
 from resolvers.paging import Order, Page, PageRequest, page
 from resolvers.unset import UNSET
+from workers.announcements import Topic
 from workers.envelopes import standard_body
 from workers.retry_policy import DEFAULT_MAX_ATTEMPTS, DEFAULT_SCHEDULE_SECONDS
 from workers.signing import default_header_of, new_secret
@@ -304,6 +305,7 @@ async def test(caller: Caller, id: str, *, event_type: str | None = None, data: 
     settlement = await desk.courier.attempt(claimed, stored, target)
     settlement.gone = False  # a test informs; it turns nothing off
     await desk.ledger.settle([settlement], desk.clock(), failing_limit_ms=2**62)
+    desk.announce(Topic.ATTEMPTS, [caller.organization_id])
     return Tested(await Delivery.get(id=claimed.id), await Attempt.get(id=settlement.attempt.id))
 
 
@@ -427,6 +429,7 @@ async def _writing(caller: Caller) -> AsyncIterator[tuple[BaseDBAsyncClient, Org
         yield connection, organization
         organization.version += 1
         await organization.save(using_db=connection, update_fields=["version"])
+    caller.desk.announce(Topic.WEBHOOKS, [caller.organization_id])
 
 
 async def _save(webhook: Webhook, now: int, connection: BaseDBAsyncClient) -> None:

@@ -31,6 +31,7 @@ from models.webhook import Webhook
 from resolvers import keys, organizations
 from resolvers.caller import Caller
 from resolvers.desk import Desk
+from resolvers.sources import StreamPace
 from workers import queue
 
 TABLES = ("organization", "api_key", "event_type", "webhook", "webhook_health", "event", "delivery", "attempt")
@@ -67,6 +68,7 @@ async def open_house(
     database_url: str,
     clock: Callable[[], int] = now_ms,
     make_redis: Callable[[], ArqRedis] | None = None,
+    stream_pace: StreamPace = StreamPace(),  # noqa: B008 — frozen
     **settings: Any,
 ) -> AsyncIterator[House]:
     """A house that may reach loopback, by plain http too. Nothing is delivered unless the test starts the engine."""
@@ -79,7 +81,7 @@ async def open_house(
             **settings,
         }
     )
-    async with hookline(chosen, make_redis or in_process_redis(), clock) as house:
+    async with hookline(chosen, make_redis or in_process_redis(), clock, stream_pace) as house:
         yield house
 
 

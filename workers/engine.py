@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from models.database import is_transient
 from models.ids import Prefix, encode
 from models.ledger import Claimed, Ledger, Settlement, StoredEvent
+from workers.announcements import Announce, Topic, unheard
 from workers.courier import Courier
 from workers.lanes import Due, LaneRules, Lanes
 from workers.targets import Target, Targets
@@ -61,11 +62,13 @@ class Engine:
         clock: Callable[[], int],
         pace: Pace = Pace(),
         rules: LaneRules = LaneRules(),  # noqa: B008 — frozen
+        announce: Announce = unheard,
     ) -> None:
         self._ledger = ledger
         self._courier = courier
         self._targets = targets
         self._clock = clock
+        self._announce = announce
         self._pace = pace
         self._lanes = Lanes(rules)
         self._looked_at = 0
@@ -258,6 +261,10 @@ class Engine:
                 if one.due_at is not None and one.claimed.id in settled.accepted:
                     self._lanes.note_due(one.claimed.webhook_id, one.claimed.organization_id, one.due_at)
                 _log_outcome(one, refused=one.claimed.id not in settled.accepted)
+            self._announce(Topic.ATTEMPTS, {one.claimed.organization_id for one in batch})
+            disabled = {webhook_id for webhook_id, _ in settled.disabled}
+            turned_off = {o.claimed.organization_id for o in batch if o.claimed.webhook_id in disabled}
+            self._announce(Topic.WEBHOOKS, turned_off)
             for webhook_id, reason in settled.disabled:
                 log.warning("webhook disabled webhook=%s reason=%s", encode(Prefix.WEBHOOK, webhook_id), reason)
             return
