@@ -142,7 +142,8 @@ class Dialect:
     texts: Mapping[type[Exception], str] = field(default_factory=dict)
     """What a refusal says in this contract, where that is documented. `{limit}` is the refusal's own."""
     field_statuses: Mapping[tuple[str, FieldErrorCode | None], tuple[int, str, str]] = field(default_factory=dict)
-    """Status, code and text for what is wrong with one field; without a code of ours: for whatever is wrong with it."""
+    """Status, code and text for what is wrong with one field: by its name and our code, by our code in any field (`*`),
+    or by its name, whatever is wrong with it."""
     names_items: bool = True
     """Whether the third of a list's items is called `events.2`, and not only `events`."""
     token_prefixes: tuple[str, ...] = ()
@@ -177,7 +178,7 @@ class Dialect:
         wrong = [WrongField(self.name_of(problem.path), problem.code, problem.message) for problem in problems]
         problem = Problem(status, code, "", request_id, wrong)
         for one in wrong:
-            for key in ((one.name, one.code), (one.name, None), ("*", one.code)):
+            for key in ((one.name, one.code), ("*", one.code), (one.name, None)):
                 if key in self.field_statuses:
                     status, code, text = self.field_statuses[key]
                     return Problem(status, code, text.format(name=one.name), request_id, wrong)
