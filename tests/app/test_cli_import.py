@@ -6,12 +6,15 @@ import hmac
 import json
 import os
 import pty
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from pydantic import SecretStr
@@ -577,6 +580,26 @@ def test_an_organization_that_there_is_not_is_an_error_of_the_whole(run: Run, ac
     arguments = ("webhooks", "import", "-", "--contract", "agentmessage", "--organization", "Nobody")
     done = run(*arguments, stdin=json.dumps(old()), code=1)
     assert done.stderr.startswith("Error: there is no organization 'Nobody';")
+
+
+def test_the_guides_commands_are_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "moving.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    Path("with-secrets.jsonl").touch()
+    shown = re.findall(r"^(?:.*\| )?hookline (.+)$", "\n".join(re.findall(r"```sh\n(.*?)```", guide, re.DOTALL)), re.M)
+    for line in shown:
+        group, name, *arguments = shlex.split(line)
+        command = hookline.commands[group]
+        assert isinstance(command, click.Group)
+        command.commands[name].make_context(name, arguments).close()  # raises for what it does not know
+    assert {line.split(" --")[0] for line in shown} == {
+        "organizations create Acme",
+        "keys import",
+        "keys create",
+        "webhooks import",
+    }
+    settings = {name.removeprefix("HOOKLINE_").lower() for name in re.findall(r"\bHOOKLINE_[A-Z_]+\b", guide)}
+    assert settings <= set(Settings.model_fields)
 
 
 def test_an_empty_file_is_nothing_to_import(run: Run, acme: str, tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """`X-Factify-Organization-Id`: staff act for any organization, nobody else does."""
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner, Result
 
+from app.cli import hookline
 from app.contracts import CONTRACTS
 from models.ids import Prefix, encode
 from models.organization import Organization
@@ -149,3 +152,32 @@ async def test_nobody_is_staff_unless_a_domain_is_set(database_url: str) -> None
         for email in (STAFF, None):
             answer = await ask(door, await key_of(door, email), id_of(door.theirs.organization))
             assert answer.status_code == 403
+
+
+def test_a_key_is_given_its_owners_address_by_command(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOKLINE_DATABASE_URL", database_url)
+
+    def run(*arguments: str, stdin: str = "") -> Result:
+        return CliRunner().invoke(hookline, arguments, input=stdin)
+
+    assert run("organizations", "create", "Acme").exit_code == 0
+    of_acme = ("--organization", "Acme", "--contract", "factify", "--json")
+    made = run("keys", "create", *of_acme, "--email", STAFF)
+    brought = run("keys", "import", *of_acme, "--email", STAFF, "--token-stdin", stdin="ffy_prod_0123456789")
+    nobodys = run("keys", "create", *of_acme)
+    assert [json.loads(one.stdout)["email"] for one in (made, brought, nobodys)] == [STAFF, STAFF, None]
+    for wrong in (
+        "ada",
+        "ada@",
+        "@factify.com",
+        "ada@factify",
+        "a b@factify.com",
+        "a@b@factify.com",
+        "a" * 251 + "@b.c",
+    ):
+        refused = run("keys", "create", *of_acme, "--email", wrong)
+        assert (refused.exit_code, refused.output) == (
+            1,
+            "Error: email: must be an e-mail address of at most 254 characters\n",
+        )
+    assert len(json.loads(run("keys", "list", "--json").stdout)) == 3
