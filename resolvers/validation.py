@@ -5,7 +5,7 @@ import binascii
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -274,6 +274,13 @@ def metadata_problems(metadata: Any) -> Problems:
         yield _problem("metadata", FieldErrorCode.INVALID_FORMAT, "is not storable as JSON")
     elif len(encoded) > MAX_METADATA_BYTES:
         yield _problem("metadata", FieldErrorCode.TOO_LARGE, f"must be at most {MAX_METADATA_BYTES} bytes as JSON")
+
+
+def contract_field_problems(fields: Mapping[str, Any]) -> Problems:
+    """What only a contract knows must be storable, each field for itself."""
+    for name, value in fields.items():
+        if as_stored_json(value) is None:
+            yield _problem(name.lstrip("+-"), FieldErrorCode.INVALID_FORMAT, "is not storable as JSON")
 
 
 def idempotency_key_problems(key: str | None) -> Problems:

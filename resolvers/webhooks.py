@@ -466,6 +466,8 @@ async def check_draft(caller: Caller, draft: WebhookDraft) -> None:
     problems += validation.header_problems(draft.custom_headers or [], [p["header_name"] for p in profiles])
     problems += validation.metadata_problems(draft.metadata)
     problems += validation.idempotency_key_problems(draft.idempotency_key)
+    if draft.contract is not None:
+        problems += validation.contract_field_problems(draft.contract.fields)
     _raise_if(problems)
 
 
@@ -495,6 +497,7 @@ async def _check_change(caller: Caller, webhook: Webhook, change: WebhookChange)
         problems += validation.metadata_problems(change.metadata)
     if change.contract is not None:
         problems += validation.secret_problems(change.contract.secret, _schemes(webhook), of_contract=True)
+        problems += validation.contract_field_problems(change.contract.fields)
     _raise_if(problems)
 
 

@@ -492,6 +492,41 @@ def test_a_bad_line_is_told_by_its_number_and_field_and_leaves_nothing(
     assert [row.contract_id for row in rows(database_url)] == ["good"]
 
 
+@pytest.mark.parametrize(
+    ("contract", "name", "value"),
+    [
+        ("verifik", "projectFlow", ["a\0"]),
+        ("verifik", "projectFlow", [2**70]),
+        ("verifik", "notification", {"email": "\0"}),
+        ("factorial", "company_id", 2**70),
+        ("factorial", "company_id", "\0"),
+        ("factorial", "api_version", "\0"),
+    ],
+)
+def test_what_no_database_could_keep_is_a_bad_line(
+    bring: Bring, database_url: str, contract: str, name: str, value: Any
+) -> None:
+    line = json.loads(json.dumps(OLD[contract][0]))
+    line.get("data", line)[name] = value
+    [told] = bring(line, contract=contract, code=1)
+    assert name in told["problems"]
+    assert rows(database_url) == []
+
+
+async def test_nor_can_a_caller_put_it_there_later(database_url: str) -> None:
+    async with rest(database_url) as door:
+        ours, before = door.ours.organization, OLD["verifik"][0]["data"]
+        caller = imports.on_behalf_of(door.house.desk, ours, "verifik")
+        await imports.bring(caller, _draft("verifik", before))
+        _, token = await keys.create_for(ours.id, "old", ["*"], "verifik")
+        stands = await stored(("webhook",))
+        headers = {"Authorization": f"Bearer {token}"}
+        for change in ({"link": ["\0"]}, {"unlink": ["\0"]}, {"notification": {"email": "\0"}}):
+            answer = await door.http.put(f"/v2/webhooks/{before['_id']}", json=change, headers=headers)
+            assert answer.status_code == 400, answer.text
+        assert await stored(("webhook",)) == stands
+
+
 def test_bytes_that_are_not_utf_8_are_a_bad_line(run: Run, acme: str) -> None:
     arguments = ("webhooks", "import", "-", "--contract", "agentmessage", "--organization", acme)
     done = run(*arguments, stdin=b'{"id": "\xff"}', code=1)
