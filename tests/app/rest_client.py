@@ -20,13 +20,11 @@ from tortoise import Tortoise
 from app.asgi import application
 from app.settings import Settings
 from app.wiring import House, hookline
-from models.attempt import Attempt
 from models.ids import new_id
 from models.moment import now_ms
 from models.organization import Organization
 from models.sealing import new_master_key
 from resolvers import keys, organizations
-from tests.houses import running, until
 from workers import queue
 
 MAX_BODY_BYTES = 1_000_000
@@ -152,22 +150,11 @@ class Rest:
         assert response.status_code == 201, response.text
         return response.json()
 
-    async def deliver_due(self) -> None:
-        """Sends what is due by the house's clock, and waits until it is settled."""
-        engine = self.house.engine
-        before = await Attempt.all().count()
-        async with running(engine.run()):
-            await until(lambda: _more_attempts_than(before))
-
     async def stored(self) -> dict[str, list[Json]]:
         """Everything that is stored of webhooks, events and deliveries: a refusal must not change it."""
         connection = Tortoise.get_connection("default")
         tables = ("webhook", "webhook_health", "event", "delivery", "attempt", "idempotency")
         return {table: await connection.execute_query_dict(f"SELECT * FROM {table}") for table in tables}
-
-
-async def _more_attempts_than(count: int) -> bool:
-    return await Attempt.all().count() > count
 
 
 @asynccontextmanager

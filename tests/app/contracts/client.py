@@ -8,12 +8,13 @@ from typing import Any
 
 import httpx
 
+from models.attempt import Attempt
 from resolvers import keys
 from resolvers.caller import Caller
 from resolvers.events import publish
 from resolvers.inputs import EventDraft
 from tests.app.rest_client import LOOPBACK, Documented, Rest, Tenant, rest
-from tests.houses import running
+from tests.houses import running, until
 
 Json = Any
 
@@ -86,6 +87,16 @@ async def lenient(database_url: str, **settings: Any) -> AsyncIterator[Rest]:
     """A Hookline that delivers, also to loopback receivers."""
     async with rest(database_url, **{**LOOPBACK, **settings}) as api, running(api.house.engine.run()):
         yield api
+
+
+async def attempted(api: Rest, count: int) -> None:
+    """Has what is due by the house's clock sent, and waits until there are so many attempts in all."""
+    api.house.engine.wake()
+    await until(lambda: _are_attempts(count))
+
+
+async def _are_attempts(count: int) -> bool:
+    return await Attempt.all().count() == count
 
 
 async def publish_to(api: Rest, type: str, data: Json) -> None:

@@ -7,14 +7,13 @@ import re
 
 import pytest
 
-from models.attempt import Attempt
 from models.delivery import Delivery, DeliveryStatus
 from models.webhook import Webhook
 from resolvers import event_types
 from resolvers.inputs import EventTypeDraft
-from tests.app.contracts.client import Json, OldCaller, asker, caller, publish_to
-from tests.app.rest_client import LOOPBACK, PUBLIC_URL, Rest, rest
-from tests.houses import ManualClock, until
+from tests.app.contracts.client import Json, OldCaller, asker, attempted, caller, lenient, publish_to
+from tests.app.rest_client import PUBLIC_URL, Rest
+from tests.houses import ManualClock
 from tests.receivers import Received, Receiver
 
 SEED = b'{"url":"https://example.com/enfinitos","events":["*"],"label":"Everything"}'
@@ -164,7 +163,7 @@ async def test_last_delivered_at_is_when_a_delivery_last_succeeded(heard: OldCal
         await publish_to(heard.api, "right.issued", {})
         await bad.wait_for(1)
         await good.wait_for(1)
-        await until(lambda: _settled(2))
+        await attempted(heard.api, 2)
     shown = (await heard.ask("GET", "/v1/webhooks")).json()["data"]["subscriptions"]
     last = {one["subscriptionId"]: one["lastDeliveredAt"] for one in shown}
     assert last[failing] is None
@@ -173,14 +172,14 @@ async def test_last_delivered_at_is_when_a_delivery_last_succeeded(heard: OldCal
 
 async def test_a_delivery_is_tried_five_times_and_then_dead_lettered(database_url: str) -> None:
     clock = ManualClock()
-    async with Receiver(500) as receiver, rest(database_url, clock=clock, **LOOPBACK) as api:
+    async with Receiver(500) as receiver, lenient(database_url, clock=clock) as api:
         old = await caller(api, "enfinitos")
         await subscription(old, url=receiver.url)
         row = await Webhook.get()
         assert (row.timeout_ms, row.max_attempts, row.retry_schedule) == (10_000, 5, [30, 120, 600, 3600])
         await publish_to(api, "right.issued", {})
         for number, delay in enumerate((30, 120, 600, 3600, None), start=1):
-            await api.deliver_due()
+            await attempted(api, number)
             delivery = await Delivery.get()
             assert (delivery.failure_count, len(receiver.requests)) == (number, number)
             if delay is None:
@@ -278,7 +277,3 @@ async def test_what_is_not_json_is_told_in_the_contracts_form(old: OldCaller) ->
         response = await old.ask("POST", "/v1/webhooks", content=content, headers={"Content-Type": media_type})
         assert response.status_code == status
         assert error_of(response)["code"] in ("MALFORMED_JSON", "UNSUPPORTED_MEDIA_TYPE", "PAYLOAD_TOO_LARGE")
-
-
-async def _settled(count: int) -> bool:
-    return await Attempt.all().count() == count

@@ -8,12 +8,11 @@ import re
 import httpx
 import pytest
 
-from models.attempt import Attempt
 from models.delivery import Delivery, DeliveryStatus
 from models.webhook import Webhook
-from tests.app.contracts.client import Json, OldCaller, caller, publish_to
-from tests.app.rest_client import LOOPBACK, PUBLIC_URL, Rest, rest
-from tests.houses import ManualClock, until
+from tests.app.contracts.client import Json, OldCaller, attempted, caller, lenient, publish_to
+from tests.app.rest_client import PUBLIC_URL, Rest
+from tests.houses import ManualClock
 from tests.receivers import Received, Receiver
 
 SEED = {
@@ -193,7 +192,7 @@ async def test_a_changed_secret_signs_at_once(heard: OldCaller) -> None:
 
 async def test_the_retry_policy_is_obeyed(database_url: str) -> None:
     clock = ManualClock()
-    async with Receiver(500) as receiver, rest(database_url, clock=clock, **LOOPBACK) as api:
+    async with Receiver(500) as receiver, lenient(database_url, clock=clock) as api:
         old = await caller(api, "verifik")
         policy = {"maxRetries": 2, "retryDelay": 2500, "timeout": 4000}
         made = await webhook(old, url=receiver.url, retryPolicy=policy)
@@ -202,7 +201,7 @@ async def test_the_retry_policy_is_obeyed(database_url: str) -> None:
         assert (row.timeout_ms, row.max_attempts, row.retry_schedule) == (4000, 3, [3])
         await publish_to(api, "login.completed", {})
         for number in (1, 2, 3):
-            await api.deliver_due()
+            await attempted(api, number)
             delivery = await Delivery.get()
             assert delivery.failure_count == number
             if delivery.due_at is not None:
@@ -216,7 +215,7 @@ async def test_statistics_tell_what_happened(heard: OldCaller) -> None:
         made = await webhook(heard, url=receiver.url, retryPolicy={"retryDelay": 0})
         await publish_to(heard.api, "login.completed", {})
         await receiver.wait_for(2)
-        await until(_two_attempts)
+        await attempted(heard.api, 2)
     shown = (await heard.ask("GET", f"/v2/webhooks/{made['_id']}")).json()["data"]["statistics"]
     last = shown.pop("lastTriggered")
     assert shown == {"totalRequests": 2, "successfulRequests": 1, "failedRequests": 1}
@@ -381,7 +380,3 @@ def _check(response: httpx.Response, expected: Json) -> None:
         assert (list(body), body["success"], body["code"]) == (["success", "error", "code"], False, INVALID)
     else:
         assert (list(body), body["message"]) == (["error", "message"], expected)
-
-
-async def _two_attempts() -> bool:
-    return await Attempt.all().count() == 2
