@@ -1,17 +1,19 @@
 """The ASGI app: every door, and what it opens on."""
 
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
-from app import graphiql, health, rest
-from app.authentication import Unauthenticated, caller_of
+from app import graphiql, health, rest, session_door
+from app.authentication import ORGANIZATION_HEADER, Unauthenticated, caller_of
 from app.request_id import RequestIds, request_id_of
+from app.rest.request_id import HEADER
 from app.settings import Settings, read
 from app.wiring import House, hookline
 from resolvers.errors import Forbidden, ValidationFailed
@@ -19,7 +21,11 @@ from schema.context import Context
 from schema.http import GraphQLRefused, graphql_app
 
 
-def application(opened: Callable[[], AbstractAsyncContextManager[House]], max_body_bytes: int) -> Starlette:
+def application(
+    opened: Callable[[], AbstractAsyncContextManager[House]],
+    max_body_bytes: int,
+    allowed_origins: Sequence[str] = (),
+) -> Starlette:
     """The app on a house that is opened when the server starts and closed when it stops."""
 
     @asynccontextmanager
@@ -37,10 +43,27 @@ def application(opened: Callable[[], AbstractAsyncContextManager[House]], max_bo
             *graphiql.static_routes(),
             Route("/graphql", graphql, max_body_size=sys.maxsize),  # it has a cap of its own, with a 413 in JSON
             WebSocketRoute("/graphql", graphql),
+            *session_door.routes(),
             *rest.routes(),
             *health.routes(),
         ],
     )
+    if allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=allowed_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "Idempotency-Key",
+                ORGANIZATION_HEADER,
+                "X-API-Key",
+                HEADER,
+            ],
+            allow_credentials=True,
+            expose_headers=["Retry-After", HEADER],
+        )
     app.add_middleware(RequestIds)
     return app
 
@@ -48,7 +71,7 @@ def application(opened: Callable[[], AbstractAsyncContextManager[House]], max_bo
 def serving() -> Starlette:
     """For `hookline serve`: the settings of the environment; delivering is the workers' part."""
     settings: Settings = read()
-    return application(lambda: hookline(settings), settings.max_body_bytes)
+    return application(lambda: hookline(settings), settings.max_body_bytes, settings.allowed_origins)
 
 
 async def _context_of(connection: HTTPConnection) -> Context:

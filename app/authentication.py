@@ -1,8 +1,10 @@
-"""Who is calling: a key in `Authorization: Bearer …` or `x-api-key`, or an access token as Bearer; and for whom."""
+"""Who is calling: a key in `Authorization: Bearer …` or `x-api-key`, an access token as Bearer, or a browser's session;
+and for whom."""
 
 from starlette.requests import HTTPConnection
 
 from app.access_tokens import AccessTokens, TokenRefused, looks_like_one
+from app.browser_session import require_own_page, session_of
 from app.wiring import House
 from models.api_key import ApiKey, shown_prefix_of
 from models.ids import new_id
@@ -33,11 +35,11 @@ async def caller_of(connection: HTTPConnection) -> Caller:
 
 
 async def authenticated(connection: HTTPConnection) -> Caller:
-    """Whose key or access token it is, acting for its own organization. Raises Unauthenticated, and Forbidden."""
+    """Whose key, access token or session it is, acting for its own organization. Raises Unauthenticated, Forbidden."""
     house: House = connection.app.state.house
     token, is_bearer = _token_of(connection)
     if token is None:
-        raise Unauthenticated("no API key: send it as `Authorization: Bearer <key>`")
+        return await _of_session(house, connection)
     caller = await keys.authenticate(house.desk, token)  # first: keys of old formats may look like access tokens
     if caller is None and is_bearer and house.access_tokens is not None and looks_like_one(token):
         caller = await _bearer_of_access_token(house, house.access_tokens, token)
@@ -62,6 +64,15 @@ async def acting(caller: Caller, connection: HTTPConnection) -> Caller:
             caller = await organizations.act_for_as_staff(caller, reference, house.settings.staff_domain)
     except NotFound:
         raise Forbidden(["platform"], f"there is no organization that the header {header} could mean") from None
+    return caller
+
+
+async def _of_session(house: House, connection: HTTPConnection) -> Caller:
+    session = session_of(connection, house.desk.sealer, house.desk.clock())
+    caller = await keys.authenticate_by_id(house.desk, session.key_id) if session is not None else None
+    if caller is None:
+        raise Unauthenticated("no API key: send it as `Authorization: Bearer <key>`")
+    require_own_page(connection, house.settings.allowed_origins)
     return caller
 
 

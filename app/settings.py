@@ -93,6 +93,11 @@ class Settings(BaseSettings):
         description="Factify keys with an e-mail address of this domain may act for any organization that "
         "`X-Factify-Organization-Id` names.",
     )
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Origins, separated by commas, whose pages may call from a browser as our own may (CORS, and "
+        "WebSockets with a session): `https://app.example.com`.",
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @field_validator("allowed_networks", mode="before")
@@ -109,6 +114,18 @@ class Settings(BaseSettings):
     @classmethod
     def _split_versions(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _bare_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(_is_web_address(origin) and urlsplit(origin).geturl() == _origin_of(origin) for origin in value):
+            raise ValueError("must be origins such as https://app.example.com, in lower case, without a path")
+        return value
 
     @field_validator(
         "oauth_issuer", "oauth_jwks_url", "oauth_audience", "staff_domain", "contracts_deprecated_since", mode="before"
@@ -208,6 +225,11 @@ def _is_web_address(value: str) -> bool:
         return parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+def _origin_of(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
 def _grants_in(value: str) -> tuple[Grant, ...]:

@@ -1,4 +1,5 @@
-"""GraphiQL, served wholly from this folder: no outside address, no inline script, nothing kept in the browser.
+"""GraphiQL, served wholly from this folder: no outside address, no inline script, nothing kept in the
+browser but a session that no script can read.
 
 `static/` holds what the browser loads (`static/README.md` says where each file comes from) and `tabs/` the
 documents the page opens with. All of it, about 1.7 MB, is read once a process and gzipped once, on first use.

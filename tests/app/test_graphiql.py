@@ -296,7 +296,7 @@ async def test_without_a_key_the_page_says_what_to_do(visit: Visit) -> None:
 async def test_a_refused_key_is_said_so_and_not_kept(visit: Visit) -> None:
     await visit.open()
     assert await visit.enter("mistyped") == "This key was refused: mistyped, expired or revoked."
-    assert await visit.page.is_hidden("#forget-key")
+    assert await visit.page.is_hidden("#sign-out")
 
 
 async def test_a_key_in_the_address_is_used_and_taken_out_of_it(visit: Visit, product: Product) -> None:
@@ -306,11 +306,63 @@ async def test_a_key_in_the_address_is_used_and_taken_out_of_it(visit: Visit, pr
     assert visit.page.url == visit.url
 
 
-async def test_a_forgotten_key_is_used_no_more(visit: Visit, product: Product) -> None:
+async def test_after_a_reload_the_visitor_is_still_signed_in_and_the_page_knows_no_key(
+    visit: Visit, product: Product
+) -> None:
+    await visit.open()
+    await visit.enter(product.token)
+    await visit.open()
+    assert await visit.told() == "Demo · dev"
+    assert "data" in await visit.run("WhoAmI")
+    [cookie] = await visit.page.context.cookies()
+    assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == ("hookline_session", True, "Strict")
+    assert product.token not in cookie["value"]
+    assert product.token not in await visit.page.evaluate("document.documentElement.outerHTML")
+    artifacts = ROOT / "test-artifacts"
+    artifacts.mkdir(exist_ok=True)
+    await visit.page.screenshot(path=artifacts / "graphiql-session.png")
+
+
+async def test_who_signs_out_is_asked_for_a_key_again(visit: Visit, product: Product) -> None:
     await visit.open(f"#key={product.token}")
     await visit.told()
-    await visit.page.click("#forget-key")
+    await visit.page.click("#sign-out")
+    await visit.page.wait_for_selector("#key:visible")
     assert "errors" in await visit.run("WhoAmI")
+    assert await visit.page.context.cookies() == []
+
+
+async def test_a_session_that_is_over_is_said_so(visit: Visit, product: Product) -> None:
+    await visit.open(f"#key={product.token}")
+    await visit.told()
+    await visit.page.context.clear_cookies()
+    assert "errors" in await visit.run("WhoAmI")
+    assert await visit.told() == "The session is over: enter the API key again."
+    assert await visit.page.is_visible("#key")
+
+
+async def test_a_page_of_another_port_of_this_machine_changes_nothing_with_the_session(
+    visit: Visit, product: Product
+) -> None:
+    """Cookies know no ports: the browser sends the session along."""
+    await visit.open(f"#key={product.token}")
+    await visit.told()
+    page = await visit.page.context.new_page()
+    neighbour = "http://127.0.0.1:1/"
+    await page.context.route(
+        neighbour, lambda route: route.fulfill(body="<h1>neighbour</h1>", content_type="text/html")
+    )
+    await page.goto(neighbour)
+    form = """(action) => {
+        const form = document.createElement("form");
+        Object.assign(form, { action, method: "post", enctype: "text/plain" });
+        document.body.append(form);
+        form.submit();
+    }"""
+    async with page.expect_navigation() as navigation:
+        await page.evaluate(form, visit.url)
+    answer = await (await navigation.value).body()
+    assert json.loads(answer)["errors"][0]["extensions"]["code"] == "FORBIDDEN"
 
 
 async def test_only_mistakes_in_the_variables_are_underlined(visit: Visit, product: Product) -> None:

@@ -525,3 +525,9 @@ async def test_a_caller_who_leaves_does_not_end_the_fetch_for_the_others(door: D
     assert (await staying).organization == "17"
     assert len(door.issuer.requests) == 1
     assert leaving.cancelled() or leaving.done()
+
+
+async def test_an_access_token_is_not_exchanged_for_a_session(door: Door) -> None:
+    """It would outlive itself."""
+    response = await door.http.post("/session", headers={"Authorization": f"Bearer {token()}"})
+    assert (response.status_code, "set-cookie" in response.headers) == (403, False)

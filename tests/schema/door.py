@@ -90,8 +90,8 @@ class Tenant:
 
 
 @asynccontextmanager
-async def opened(database_url: str) -> AsyncIterator[Door]:
-    """The product's own app on a migrated database, reached without a socket."""
+async def opened(database_url: str, **chosen: Any) -> AsyncIterator[Door]:
+    """The product's own app on a migrated database, reached without a socket. `chosen` are settings."""
     server = FakeServer(server_type="redis", version=(7,))
 
     def make_redis() -> ArqRedis:
@@ -103,8 +103,9 @@ async def opened(database_url: str) -> AsyncIterator[Door]:
         allowed_networks=LOOPBACK,
         allow_http=True,
         database_pool=2,
+        **chosen,
     )
-    app = application(lambda: hookline(settings, make_redis), MAX_BODY_BYTES)
+    app = application(lambda: hookline(settings, make_redis), MAX_BODY_BYTES, settings.allowed_origins)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://hookline") as client:

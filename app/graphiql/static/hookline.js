@@ -1,25 +1,28 @@
 // GraphiQL for Hookline: the key bar, the tabs and the fetcher. Plain script, no build step.
 //
-// The API key lives in this closure and nowhere else: not in the address, not in a cookie, not in the
-// browser's storage. Reload the page, and it is gone.
+// The API key is sent once, in exchange for a session, and then forgotten. The session is a cookie that no script
+// can read; the browser sends it along, so a reload finds the visitor still signed in.
 "use strict";
 
 (() => {
   const { createElement: h } = React;
   const here = document.currentScript.src;
   const endpoint = new URL(location.pathname, location.href);
+  const sessions = new URL("session", endpoint);
 
   const ui = Object.fromEntries(
-    ["graphiql", "key", "key-form", "key-state", "forget-key"].map((id) => [id, document.getElementById(id)]),
+    ["graphiql", "key", "key-form", "key-state", "key-entry", "sign-out"].map((id) => [id, document.getElementById(id)]),
   );
 
-  // ── the key ────────────────────────────────────────────────────────────────────────────────────────
+  // ── the session ────────────────────────────────────────────────────────────────────────────────────
 
-  let key = "";
+  let signedIn = false;
 
   const MISSING = "Enter an API key to begin.";
   const WHERE = "`make run` prints one, and `./hookline keys create` makes more.";
   const REFUSED = "This key was refused: mistyped, expired or revoked.";
+  const OVER = "The session is over: enter the API key again.";
+  const NOT_KEPT = "This browser keeps no session here: use https, or http on this very machine.";
 
   function say(state, text) {
     ui["key-state"].dataset.state = state;
@@ -27,36 +30,48 @@
     ui["key-state"].title = text;
   }
 
-  // Takes up a key, or with "" lays it down. Asks at once whose it is, so that a typing mistake shows
-  // here and not at the first run; a key that is refused is not kept.
-  async function use(token) {
-    hold(token.trim());
-    say("none", key ? "Checking the key …" : MISSING);
-    if (key) {
-      const mine = key;
-      const { data, refused } = await introduce();
-      if (mine !== key) return;
-      if (refused) hold("");
-      else if (data?.viewer) say("good", `${data.viewer.organization.name} · ${data.viewer.apiKey.name}`);
-      else say("good", "Key in use");
-    }
-    show();
-    if (!key) ui.key.focus();
+  async function signIn(token) {
+    say("none", "Checking the key …");
+    const begun = await call("POST", { authorization: `Bearer ${token.trim()}` });
+    const kept = begun?.ok ? await call("GET") : null;
+    if (kept?.ok) await enter(kept);
+    else if (!begun) leave("bad", "The server does not answer.");
+    else if (begun.status === 401) leave("bad", REFUSED);
+    else leave("bad", begun.ok ? NOT_KEPT : (await begun.json()).error.message);
   }
 
-  function hold(token) {
-    key = token;
+  async function resume() {
+    const known = await call("GET");
+    if (known?.ok) await enter(known);
+    else leave("none", MISSING);
+  }
+
+  async function signOut() {
+    await call("DELETE");
+    leave("none", MISSING);
+  }
+
+  const call = (method, headers = {}) =>
+    fetch(sessions, { method, headers, credentials: "same-origin", cache: "no-store" }).catch(() => null);
+
+  async function enter(response) {
+    const { organization, api_key: key } = await response.json();
+    become(true);
+    say("good", `${organization.name} · ${key.name}`);
+  }
+
+  function leave(state, text) {
+    become(false);
+    say(state, text);
+    ui.key.focus();
+  }
+
+  function become(state) {
+    signedIn = state;
     ui.key.value = "";
-    ui.key.required = !key;
-    ui.key.placeholder = key ? "•••••••• in use" : "Paste your key";
-    ui["forget-key"].hidden = !key;
-  }
-
-  async function introduce() {
-    const query = "query Introduce { viewer { organization { name } apiKey { name } } }";
-    const body = JSON.stringify({ query });
-    const response = await ask(endpoint, { method: "POST", headers: headersFor(key), body });
-    return { ...(await response.json()), refused: response.status === 401 };
+    ui["key-entry"].hidden = signedIn;
+    ui["sign-out"].hidden = !signedIn;
+    show();
   }
 
   // `/graphql#key=…`, as `make run` prints it. A browser sends no fragment to the server; here it is read
@@ -69,27 +84,26 @@
 
   // ── requests ───────────────────────────────────────────────────────────────────────────────────────
 
-  const headersFor = (token) => ({
+  const HEADERS = {
     "content-type": "application/json",
     accept: "application/graphql-response+json, application/json;q=0.9",
-    authorization: `Bearer ${token}`,
-  });
+  };
 
   const problem = (message, status = 200) => Response.json({ errors: [{ message }] }, { status });
 
   // `fetch`, except that what is not a GraphQL answer becomes one, in words that say what to do.
   async function ask(url, options) {
-    if (!key) return problem(`${MISSING} ${WHERE}`);
+    if (!signedIn) return problem(`${MISSING} ${WHERE}`);
     let response;
     try {
-      response = await fetch(url, { ...options, credentials: "omit", cache: "no-store" });
+      response = await fetch(url, { ...options, credentials: "same-origin", cache: "no-store" });
     } catch {
       say("bad", "The server does not answer.");
       return problem(`${endpoint} does not answer. Is the server running?`);
     }
     if (response.status === 401) {
-      say("bad", REFUSED);
-      return problem(`${REFUSED} Enter another one in the bar at the top. ${WHERE}`, 401);
+      leave("bad", OVER);
+      return problem(OVER, 401);
     }
     if (!/json/.test(response.headers.get("content-type") ?? "")) {
       return problem(`The server answered ${response.status}: ${(await response.text()).slice(0, 500)}`);
@@ -97,19 +111,17 @@
     return response;
   }
 
-  // One fetcher for each key: GraphiQL reads the schema anew when it is given another fetcher.
-  // Subscriptions speak graphql-transport-ws at the same address; a browser can set no header there, so
-  // the key travels in `connection_init`.
-  function fetcherFor(token) {
+  // A new fetcher for each session: GraphiQL reads the schema anew when it is given another fetcher.
+  // Subscriptions speak graphql-transport-ws at the same address; the session goes with the handshake.
+  function fetcher() {
     const socket = new URL(endpoint);
     socket.protocol = endpoint.protocol.replace("http", "ws");
     return GraphiQL.createFetcher({
       url: endpoint.href,
       fetch: ask,
-      headers: headersFor(token),
+      headers: HEADERS,
       enableIncrementalDelivery: false,
       subscriptionUrl: socket.href,
-      wsConnectionParams: { authorization: `Bearer ${token}` },
     });
   }
 
@@ -151,8 +163,8 @@
     const page = h(
       GraphiQL,
       {
-        fetcher: fetcherFor(key),
-        schema: key ? undefined : null, // null: do not ask for the schema yet
+        fetcher: fetcher(),
+        schema: signedIn ? undefined : null, // null: do not ask for the schema yet
         defaultTabs: tabs,
         defaultQuery: "",
         defaultEditorToolsVisibility: "variables",
@@ -176,15 +188,17 @@
     }));
     ui["key-form"].addEventListener("submit", (event) => {
       event.preventDefault();
-      use(ui.key.value);
+      signIn(ui.key.value);
     });
-    ui["forget-key"].addEventListener("click", () => use(""));
+    ui["sign-out"].addEventListener("click", signOut);
     window.addEventListener("hashchange", () => {
       const token = keyFromAddress();
-      if (token) use(token);
+      if (token) signIn(token);
     });
     show();
-    use(keyFromAddress() ?? "");
+    const token = keyFromAddress();
+    if (token) signIn(token);
+    else resume();
   }
 
   start();
