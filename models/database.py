@@ -32,6 +32,7 @@ _MODULES = [
     "models.event",
     "models.delivery",
     "models.attempt",
+    "models.replay",
 ]
 _ADVISORY_LOCK = 0x686F6F6B  # "hook": one migration at a time on PostgreSQL
 

@@ -60,6 +60,7 @@ class Delivery(Model):
     status = fields.IntEnumField(DeliveryStatus, default=DeliveryStatus.PENDING)
     trigger = fields.IntEnumField(DeliveryTrigger, default=DeliveryTrigger.EVENT)
     replay_of_id = fields.UUIDField(null=True)
+    replay_id = fields.UUIDField(null=True, description="The replay that asked for it.")
     attempt_count = fields.SmallIntField(default=0, description="Attempts begun.")
     failure_count = fields.SmallIntField(
         default=0, description="Attempts known to have failed, counts against max_attempts."

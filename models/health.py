@@ -25,11 +25,11 @@ class HealthChange:
 
 
 def changes(settlements: Iterable[Settlement], now: int) -> dict[UUID, HealthChange]:
-    """The change of each webhook, sorted by its id. Tests count for nothing."""
+    """The change of each webhook, sorted by its id. Tests and replays count for nothing."""
     found: dict[UUID, HealthChange] = {}
     for settlement in settlements:
         claimed = settlement.claimed
-        if claimed.trigger is DeliveryTrigger.TEST:
+        if claimed.trigger is not DeliveryTrigger.EVENT:
             continue
         change = found.setdefault(claimed.webhook_id, HealthChange())
         if settlement.attempt.outcome is AttemptOutcome.SUCCESS:

@@ -4,7 +4,8 @@ A delivery's `status` is written here and nowhere else. Every transition is a me
 that says whether it won; the statements are in `ledger_postgres` and `ledger_sqlite`, which agree in all they do.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
@@ -48,6 +49,19 @@ class NewEvent:
 
 
 @dataclass(slots=True)
+class Repeat:
+    """A delivery that a replay makes."""
+
+    id: UUID
+    organization_id: UUID
+    webhook_id: UUID
+    event_id: UUID
+    event_type: str
+    replay_id: UUID
+    replay_of_id: UUID | None
+
+
+@dataclass(slots=True)
 class IdempotencyClaim:
     """A caller's own key for one operation, and what its first use made."""
 
@@ -73,6 +87,8 @@ class WaitingLane:
     webhook_id: UUID
     organization_id: UUID
     due_at: int
+    is_replayed: bool = False
+    """What is due then was made by a replay. A webhook may be named twice, with and without."""
 
 
 @dataclass(slots=True)
@@ -91,6 +107,7 @@ class Claimed:
     """Attempts known to have failed before."""
     fence: int
     created_at: int
+    replay_id: UUID | None = None
 
 
 @dataclass(slots=True)
@@ -148,6 +165,28 @@ class Settled:
     """Webhooks that this settling turned off."""
 
 
+def left_for_replays(
+    claimed: Iterable[UUID], wanted: Mapping[UUID, int], replayed: Collection[UUID]
+) -> dict[UUID, int]:
+    """How many more to claim of each webhook, from its replays, when these were claimed of what is new."""
+    found = Counter(claimed)
+    return {i: wanted[i] - found[i] for i in replayed if wanted.get(i, 0) > found[i]}
+
+
+def replay_counts(settlements: Iterable[Settlement]) -> list[tuple[UUID, int, int]]:
+    """Each replay of which deliveries have ended, how many SUCCEEDED, and how many did not; in one order."""
+    ended: dict[UUID, Counter[DeliveryStatus]] = {}
+    for settlement in settlements:
+        replay_id = settlement.claimed.replay_id
+        if replay_id is not None and settlement.status is not DeliveryStatus.RETRYING:
+            ended.setdefault(replay_id, Counter())[settlement.status] += 1
+    return [(i, n[DeliveryStatus.SUCCEEDED], n[DeliveryStatus.DEAD_LETTERED]) for i, n in sorted(ended.items())]
+
+
+COUNT_ENDED = "UPDATE replay SET succeeded = succeeded + $2, failed = failed + $3 WHERE id = $1"
+"""Parameters: what `replay_counts` says."""
+
+
 class Ledger(Protocol):
     """What the hot path asks of a database. Moments are milliseconds since 1970, UTC."""
 
@@ -188,8 +227,12 @@ class Ledger(Protocol):
         """
         ...
 
-    async def claim(self, now: int, wanted: Mapping[UUID, int]) -> list[Claimed]:
+    async def claim(
+        self, now: int, wanted: Mapping[UUID, int], replayed: Collection[UUID] = frozenset()
+    ) -> list[Claimed]:
         """Takes up to so many due deliveries of each webhook, the longest due first, each under a lease.
+
+        What replays made comes behind everything else, and only of the webhooks that `replayed` names.
 
         Finds retries that have come due and deliveries whose lease ran out; for the latter an ABANDONED attempt is
         recorded. Those of a PAUSED webhook are parked instead, those of a DISABLED or deleted one canceled.
@@ -245,6 +288,16 @@ class Ledger(Protocol):
 
     async def disable(self, webhook_id: UUID, reason: DisabledReason, now: int) -> bool:
         """Turns a webhook off and cancels what waits. False when it was off or deleted already."""
+        ...
+
+    async def append_repeats(
+        self, repeats: Sequence[Repeat], now: int, *, within: BaseDBAsyncClient | None = None
+    ) -> None:
+        """Writes deliveries of events that are there already, due now. Raises when a replay has one of an event."""
+        ...
+
+    async def cancel_replayed(self, replay_id: UUID, now: int, *, within: BaseDBAsyncClient | None = None) -> int:
+        """Cancels what waits of a replay. Answers how many."""
         ...
 
     async def sweep(self, now: int) -> None:

@@ -4,7 +4,7 @@ See `models.ledger` for what each method does.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -18,16 +18,20 @@ from models.delivery import DeliveryStatus, DeliveryTrigger
 from models.ids import new_id
 from models.ledger import (
     ATTEMPT_COLUMNS,
+    COUNT_ENDED,
     LEASE_SLACK_MS,
     AttemptRecord,
     Claimed,
     EarlierUse,
     IdempotencyClaim,
     NewEvent,
+    Repeat,
     Settled,
     Settlement,
     StoredEvent,
     WaitingLane,
+    left_for_replays,
+    replay_counts,
 )
 from models.webhook import DisabledReason
 
@@ -38,6 +42,7 @@ WITH due AS MATERIALIZED (
   SELECT one.* FROM unnest($2::uuid[], $3::int[]) AS wanted(webhook_id, most), LATERAL (
     SELECT id, webhook_id, status, lease_until FROM delivery
     WHERE webhook_id = wanted.webhook_id AND due_at <= $1::bigint AND (lease_until IS NULL OR lease_until <= $1)
+      AND replay_id IS NULL
     ORDER BY due_at LIMIT wanted.most FOR UPDATE SKIP LOCKED) AS one
 ), paused AS MATERIALIZED (
   SELECT id FROM webhook WHERE id IN (SELECT webhook_id FROM due) AND status = 'PAUSED' AND deleted_at IS NULL
@@ -58,25 +63,29 @@ UPDATE delivery d SET
   lease_until = CASE j.verdict WHEN 'send' THEN $1 + j.timeout_ms + {LEASE_SLACK_MS} END,
   completed_at = CASE j.verdict WHEN 'cancel' THEN $1::bigint END
 FROM judged j WHERE d.id = j.id
-RETURNING d.id, d.organization_id, d.webhook_id, j.revision AS webhook_revision, d.event_id, d.trigger,
+RETURNING d.id, d.organization_id, d.webhook_id, j.revision AS webhook_revision, d.event_id, d.trigger, d.replay_id,
   d.attempt_count AS number, d.failure_count AS failures, d.fence, d.created_at,
   j.verdict, j.status AS was, j.lease_until AS lease_was, j.timeout_ms
 """
 # `paused`: a paused webhook is locked while its deliveries are parked. Else somebody could enable it and look for what
 # is parked just before this is, and those deliveries would wait for ever. While somebody else has it locked, they
 # stay due, for the next claim.
+_CLAIM_REPLAYED = _CLAIM.replace("AND replay_id IS NULL", "AND replay_id IS NOT NULL")
 
 # One look into the index for each webhook: it jumps from the first entry of one to the first entry of the next.
-_LANES = """
-WITH RECURSIVE lane AS (
-  (SELECT webhook_id, organization_id, due_at FROM delivery WHERE due_at IS NOT NULL
+_LANES_OF = """
+  (SELECT webhook_id, organization_id, due_at FROM delivery WHERE due_at IS NOT NULL AND replay_id {which}
    ORDER BY webhook_id, due_at LIMIT 1)
   UNION ALL
-  SELECT next.* FROM lane, LATERAL (
+  SELECT next.* FROM {name}, LATERAL (
     SELECT webhook_id, organization_id, due_at FROM delivery
-    WHERE due_at IS NOT NULL AND webhook_id > lane.webhook_id ORDER BY webhook_id, due_at LIMIT 1) AS next
-)
-SELECT * FROM lane
+    WHERE due_at IS NOT NULL AND replay_id {which} AND webhook_id > {name}.webhook_id
+    ORDER BY webhook_id, due_at LIMIT 1) AS next
+"""
+_LANES = f"""
+WITH RECURSIVE lane AS ({_LANES_OF.format(name="lane", which="IS NULL")}),
+  replayed AS ({_LANES_OF.format(name="replayed", which="IS NOT NULL")})
+SELECT *, FALSE FROM lane UNION ALL SELECT *, TRUE FROM replayed
 """
 
 _APPEND_EVENTS = """
@@ -90,6 +99,13 @@ INSERT INTO delivery (id, organization_id, webhook_id, event_id, event_type, sta
 SELECT i, o, w, e, t, {PENDING}, {int(DeliveryTrigger.EVENT)}, r, 0, 0, c, 0, c
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::uuid[], $7::bigint[])
   AS u(i, o, w, e, t, r, c)
+"""
+
+_APPEND_REPEATS = f"""
+INSERT INTO delivery (id, organization_id, webhook_id, event_id, event_type, replay_id, replay_of_id, status, trigger,
+                      attempt_count, failure_count, due_at, fence, created_at)
+SELECT u.*, {PENDING}, {int(DeliveryTrigger.REPLAY)}, 0, 0, $8::bigint, 0, $8::bigint
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::uuid[], $7::uuid[]) AS u
 """
 
 _APPEND_KEYS = """
@@ -214,9 +230,13 @@ class PostgresLedger:
         async with self._connection() as connection:
             return [WaitingLane(*row) for row in await connection.fetch(_LANES)]
 
-    async def claim(self, now: int, wanted: Mapping[UUID, int]) -> list[Claimed]:
+    async def claim(
+        self, now: int, wanted: Mapping[UUID, int], replayed: Collection[UUID] = frozenset()
+    ) -> list[Claimed]:
         async with self._transaction() as connection:
             rows = await connection.fetch(_CLAIM, now, list(wanted.keys()), list(wanted.values()))
+            if left := left_for_replays((row["webhook_id"] for row in rows), wanted, replayed):
+                rows += await connection.fetch(_CLAIM_REPLAYED, now, list(left.keys()), list(left.values()))
             await _write_attempts(connection, [_abandoned(row) for row in rows if row["was"] == SENDING])
             canceled = Counter(row["webhook_id"] for row in rows if row["verdict"] == "cancel" and not _is_test(row))
             for webhook_id, count in sorted(canceled.items()):
@@ -225,6 +245,7 @@ class PostgresLedger:
             Claimed(
                 row["id"], row["organization_id"], row["webhook_id"], row["webhook_revision"], row["event_id"],
                 DeliveryTrigger(row["trigger"]), row["number"], row["failures"], row["fence"], row["created_at"],
+                row["replay_id"],
             )
             for row in rows
             if row["verdict"] == "send"
@@ -264,6 +285,8 @@ class PostgresLedger:
             taken = [s for s in settlements if s.claimed.id in accepted]
             await _write_attempts(connection, [(s.claimed, s.attempt) for s in taken])
             await _add(connection, rollup.increments(taken, now))
+            if replays := replay_counts(taken):
+                await connection.executemany(COUNT_ENDED, replays)
             changes = health.changes(taken, now)
             rows = await connection.fetchmany(health.UPSERT, [health.parameters(*item) for item in changes.items()])
             reasons = health.reasons(taken)
@@ -309,7 +332,27 @@ class PostgresLedger:
 
     async def cancel_waiting(self, webhook_id: UUID, now: int, *, within: BaseDBAsyncClient | None = None) -> int:
         async with self._connection(within) if within is not None else self._transaction() as connection:
-            return await _cancel_waiting(connection, webhook_id, now)
+            return await _cancel_waiting(connection, "webhook_id", webhook_id, now)
+
+    async def append_repeats(
+        self, repeats: Sequence[Repeat], now: int, *, within: BaseDBAsyncClient | None = None
+    ) -> None:
+        async with self._connection(within) as connection:
+            await connection.execute(
+                _APPEND_REPEATS,
+                [r.id for r in repeats],
+                [r.organization_id for r in repeats],
+                [r.webhook_id for r in repeats],
+                [r.event_id for r in repeats],
+                [r.event_type for r in repeats],
+                [r.replay_id for r in repeats],
+                [r.replay_of_id for r in repeats],
+                now,
+            )
+
+    async def cancel_replayed(self, replay_id: UUID, now: int, *, within: BaseDBAsyncClient | None = None) -> int:
+        async with self._connection(within) if within is not None else self._transaction() as connection:
+            return await _cancel_waiting(connection, "replay_id", replay_id, now)
 
     async def disable(self, webhook_id: UUID, reason: DisabledReason, now: int) -> bool:
         async with self._transaction() as connection:
@@ -447,16 +490,17 @@ async def _add(connection: Any, rows: dict[rollup.Key, rollup.Increment]) -> Non
         await connection.executemany(_ROLLUP, [(*key, *row.values()) for key, row in rows.items()])
 
 
-async def _cancel_waiting(connection: Any, webhook_id: UUID, now: int) -> int:
+async def _cancel_waiting(connection: Any, column: str, value: UUID, now: int) -> int:
     canceled = await connection.fetch(
         f"UPDATE delivery SET status = {CANCELED}, due_at = NULL, completed_at = $2 "
-        f"WHERE webhook_id = $1 AND completed_at IS NULL AND status IN ({PENDING}, {RETRYING}) RETURNING trigger",
-        webhook_id,
+        f"WHERE {column} = $1 AND completed_at IS NULL AND status IN ({PENDING}, {RETRYING}) "
+        "RETURNING webhook_id, trigger",
+        value,
         now,
     )
-    counted = sum(not _is_test(row) for row in canceled)
-    if counted:
-        await _add(connection, rollup.cancellations(webhook_id, counted, now))
+    counted = Counter(row["webhook_id"] for row in canceled if not _is_test(row))
+    for webhook_id, count in counted.items():  # of one webhook, in fact
+        await _add(connection, rollup.cancellations(webhook_id, count, now))
     return len(canceled)
 
 
@@ -476,5 +520,5 @@ async def _disable(connection: Any, webhook_id: UUID, reason: DisabledReason, no
     )
     if not _affected(disabled):
         return False
-    await _cancel_waiting(connection, webhook_id, now)
+    await _cancel_waiting(connection, "webhook_id", webhook_id, now)
     return True

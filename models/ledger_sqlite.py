@@ -6,7 +6,8 @@ the statements in it.
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -19,16 +20,20 @@ from models.delivery import DeliveryStatus, DeliveryTrigger
 from models.ids import new_id
 from models.ledger import (
     ATTEMPT_COLUMNS,
+    COUNT_ENDED,
     LEASE_SLACK_MS,
     AttemptRecord,
     Claimed,
     EarlierUse,
     IdempotencyClaim,
     NewEvent,
+    Repeat,
     Settled,
     Settlement,
     StoredEvent,
     WaitingLane,
+    left_for_replays,
+    replay_counts,
 )
 from models.webhook import DisabledReason
 
@@ -37,12 +42,14 @@ PENDING, SENDING, RETRYING, SUCCEEDED, DEAD_LETTERED, CANCELED = map(int, Delive
 
 _DUE = """
 SELECT d.id, d.organization_id, d.webhook_id, w.revision AS webhook_revision, d.event_id, d.trigger, d.attempt_count,
-  d.failure_count, d.fence, d.created_at, d.status, d.lease_until, w.timeout_ms, w.status AS webhook_status,
-  w.deleted_at AS webhook_deleted_at
+  d.failure_count, d.fence, d.created_at, d.replay_id, d.status, d.lease_until, w.timeout_ms,
+  w.status AS webhook_status, w.deleted_at AS webhook_deleted_at
 FROM delivery d JOIN webhook w ON w.id = d.webhook_id
 WHERE d.webhook_id = ?2 AND d.due_at <= ?1 AND (d.lease_until IS NULL OR d.lease_until <= ?1)
+  AND d.replay_id IS NULL
 ORDER BY d.due_at LIMIT ?3
 """
+_DUE_REPLAYED = _DUE.replace("d.replay_id IS NULL", "d.replay_id IS NOT NULL")
 _TAKE = (
     f"UPDATE delivery SET status = {SENDING}, attempt_count = attempt_count + 1, fence = fence + 1, lease_until = ? "
     "WHERE id = ?"
@@ -69,6 +76,11 @@ _DELIVERY = (
     "attempt_count, failure_count, due_at, lease_until, fence, created_at) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?)"
 )
+_REPEAT = (
+    "INSERT INTO delivery (id, organization_id, webhook_id, event_id, event_type, replay_id, replay_of_id, status, "
+    "trigger, attempt_count, failure_count, due_at, fence, created_at) "
+    f"VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, {PENDING}, {int(DeliveryTrigger.REPLAY)}, 0, 0, ?8, 0, ?8)"
+)
 _ATTEMPT = f"INSERT INTO attempt ({ATTEMPT_COLUMNS}) VALUES ({', '.join('?' * 16)})"
 _KEY = """
 INSERT INTO idempotency (organization_id, operation, key, request_digest, result_id, created_at)
@@ -79,8 +91,8 @@ ON CONFLICT (organization_id, operation, key) DO UPDATE
 RETURNING 1
 """
 _ROLLUP = rollup.upsert("?" * len(rollup.COLUMNS_IN_ORDER), "MAX")
-_HEALTH, _TAKE_GATE, _PUT_GATE, _REFUND = (
-    re.sub(r"\$(\d)", r"?\1", sql) for sql in (health.UPSERT, gate.TAKE, gate.PUT, gate.REFUND)
+_HEALTH, _TAKE_GATE, _PUT_GATE, _REFUND, _COUNT_ENDED = (
+    re.sub(r"\$(\d)", r"?\1", sql) for sql in (health.UPSERT, gate.TAKE, gate.PUT, gate.REFUND, COUNT_ENDED)
 )
 
 
@@ -186,17 +198,24 @@ class SqliteLedger:
     async def lanes(self) -> list[WaitingLane]:
         def work(db: sqlite3.Connection) -> list[WaitingLane]:
             rows = db.execute(
-                "SELECT webhook_id, organization_id, MIN(due_at) FROM delivery WHERE due_at IS NOT NULL "
-                "GROUP BY webhook_id"
+                "SELECT webhook_id, organization_id, MIN(due_at), FALSE FROM delivery "
+                "WHERE due_at IS NOT NULL AND replay_id IS NULL GROUP BY webhook_id UNION ALL "
+                "SELECT webhook_id, organization_id, MIN(due_at), TRUE FROM delivery "
+                "WHERE due_at IS NOT NULL AND replay_id IS NOT NULL GROUP BY webhook_id"
             )
-            return [WaitingLane(UUID(row[0]), UUID(row[1]), row[2]) for row in rows]
+            return [WaitingLane(UUID(row[0]), UUID(row[1]), row[2], bool(row[3])) for row in rows]
 
         return await self._run(work)
 
-    async def claim(self, now: int, wanted: Mapping[UUID, int]) -> list[Claimed]:
+    async def claim(
+        self, now: int, wanted: Mapping[UUID, int], replayed: Collection[UUID] = frozenset()
+    ) -> list[Claimed]:
         def work(db: sqlite3.Connection) -> list[Claimed]:
             taken = []
-            for row in _due(db, now, wanted):
+            rows = _due(db, _DUE, now, wanted)
+            if left := left_for_replays((UUID(row["webhook_id"]) for row in rows), wanted, replayed):
+                rows += _due(db, _DUE_REPLAYED, now, left)
+            for row in rows:
                 claimed = _claimed(row)
                 if row["status"] == SENDING:
                     _write_attempts(db, [(claimed, _abandoned(row))])
@@ -241,6 +260,7 @@ class SqliteLedger:
             taken = [s for s in settlements if _settle_one(db, s, now)]
             _write_attempts(db, [(s.claimed, s.attempt) for s in taken])
             _add(db, rollup.increments(taken, now))
+            db.executemany(_COUNT_ENDED, [(str(replay), *counts) for replay, *counts in replay_counts(taken)])
             reasons = health.reasons(taken)
             for webhook_id, change in health.changes(taken, now).items():
                 row = db.execute(_HEALTH, health.parameters(str(webhook_id), change)).fetchall()[0]
@@ -281,7 +301,22 @@ class SqliteLedger:
         )
 
     async def cancel_waiting(self, webhook_id: UUID, now: int, *, within: BaseDBAsyncClient | None = None) -> int:
-        return await self._run(lambda db: _cancel_waiting(db, webhook_id, now), within)
+        return await self._run(lambda db: _cancel_waiting(db, "webhook_id", webhook_id, now), within)
+
+    async def append_repeats(
+        self, repeats: Sequence[Repeat], now: int, *, within: BaseDBAsyncClient | None = None
+    ) -> None:
+        rows = [
+            (
+                str(r.id), str(r.organization_id), str(r.webhook_id), str(r.event_id), r.event_type, str(r.replay_id),
+                r.replay_of_id and str(r.replay_of_id), now,
+            )
+            for r in repeats
+        ]  # fmt: skip
+        await self._run(lambda db: db.executemany(_REPEAT, rows).rowcount, within)
+
+    async def cancel_replayed(self, replay_id: UUID, now: int, *, within: BaseDBAsyncClient | None = None) -> int:
+        return await self._run(lambda db: _cancel_waiting(db, "replay_id", replay_id, now), within)
 
     async def disable(self, webhook_id: UUID, reason: DisabledReason, now: int) -> bool:
         return await self._run(lambda db: _disable(db, webhook_id, reason, now))
@@ -327,10 +362,10 @@ def _transact(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -
     return answer
 
 
-def _due(db: sqlite3.Connection, now: int, wanted: Mapping[UUID, int]) -> list[dict[str, Any]]:
+def _due(db: sqlite3.Connection, sql: str, now: int, wanted: Mapping[UUID, int]) -> list[dict[str, Any]]:
     rows = []
     for webhook_id, most in wanted.items():
-        cursor = db.execute(_DUE, (now, str(webhook_id), most))
+        cursor = db.execute(sql, (now, str(webhook_id), most))
         names = [column[0] for column in cursor.description]
         rows += [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
     return rows
@@ -352,7 +387,7 @@ def _claimed(row: dict[str, Any]) -> Claimed:
     return Claimed(
         UUID(row["id"]), UUID(row["organization_id"]), UUID(row["webhook_id"]), row["webhook_revision"],
         UUID(row["event_id"]), DeliveryTrigger(row["trigger"]), row["attempt_count"], row["failure_count"],
-        row["fence"], row["created_at"],
+        row["fence"], row["created_at"], UUID(row["replay_id"]) if row["replay_id"] else None,
     )  # fmt: skip
 
 
@@ -395,15 +430,16 @@ def _add(db: sqlite3.Connection, rows: dict[rollup.Key, rollup.Increment]) -> No
     db.executemany(_ROLLUP, ((str(key[0]), *key[1:], *row.values()) for key, row in rows.items()))
 
 
-def _cancel_waiting(db: sqlite3.Connection, webhook_id: UUID, now: int) -> int:
+def _cancel_waiting(db: sqlite3.Connection, column: str, value: UUID, now: int) -> int:
     canceled = db.execute(
         f"UPDATE delivery SET status = {CANCELED}, due_at = NULL, completed_at = ? "
-        f"WHERE webhook_id = ? AND completed_at IS NULL AND status IN ({PENDING}, {RETRYING}) RETURNING trigger",
-        (now, str(webhook_id)),
+        f"WHERE {column} = ? AND completed_at IS NULL AND status IN ({PENDING}, {RETRYING}) "
+        "RETURNING webhook_id, trigger",
+        (now, str(value)),
     ).fetchall()
-    counted = sum(trigger != DeliveryTrigger.TEST for (trigger,) in canceled)
-    if counted:
-        _add(db, rollup.cancellations(webhook_id, counted, now))
+    counted = Counter(webhook_id for webhook_id, trigger in canceled if trigger != DeliveryTrigger.TEST)
+    for webhook_id, count in counted.items():  # of one webhook, in fact
+        _add(db, rollup.cancellations(UUID(webhook_id), count, now))
     return len(canceled)
 
 
@@ -417,5 +453,5 @@ def _disable(db: sqlite3.Connection, webhook_id: UUID, reason: DisabledReason, n
     if not rows:
         return False
     db.execute("UPDATE organization SET version = version + 1 WHERE id = ?", rows[0])
-    _cancel_waiting(db, webhook_id, now)
+    _cancel_waiting(db, "webhook_id", webhook_id, now)
     return True

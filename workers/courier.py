@@ -135,7 +135,7 @@ class Courier:
                 retry_after=response.headers.get("retry-after") if response is not None else None,
             )
         status = DeliveryStatus.DEAD_LETTERED if due_at is None else DeliveryStatus.RETRYING
-        given_up = due_at is None and claimed.trigger is not DeliveryTrigger.TEST
+        given_up = due_at is None and claimed.trigger is DeliveryTrigger.EVENT
         return Settlement(claimed, status, due_at, record, gone, given_up and target.disable_when_exhausted)
 
 

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from uuid import UUID
 
 from models.database import is_transient
 from models.ids import Prefix, encode
@@ -35,6 +36,9 @@ _RATE_STEP_MS = 50
 """How soon a webhook that has used up its rate is asked about again."""
 
 _UNSENDABLE_DELAY_MS = 30_000
+
+_REPLAYING_LASTS_MS = 10_000
+"""How long a webhook is asked for what replays made, once some was seen; so that others need not be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,8 @@ class Engine:
         self._pace = pace
         self._lanes = Lanes(rules)
         self._looked_at = 0
+        self._replaying: dict[UUID, int] = {}
+        """Webhooks that are being replayed to, as far as we know, and until when we believe so."""
         self._is_behind = False
         self._awake = asyncio.Event()
         self._claiming = asyncio.Lock()
@@ -159,8 +165,11 @@ class Engine:
         """Asks the database which webhooks have something to send, if it was long ago that it was asked."""
         now = self._clock()
         if now - self._looked_at >= 1000 * self._pace.poll_seconds:
+            self._replaying = {i: until for i, until in self._replaying.items() if until > now}
             for lane in await self._ledger.lanes():
                 self._lanes.note_due(lane.webhook_id, lane.organization_id, lane.due_at)
+                if lane.is_replayed:
+                    self._replaying[lane.webhook_id] = now + _REPLAYING_LASTS_MS
             self._looked_at = now
 
     async def _claim(self) -> int:
@@ -175,7 +184,7 @@ class Engine:
                 self._lanes.postpone(webhook_id, now + _RATE_STEP_MS)
         if not wanted:
             return 0
-        claimed = await self._ledger.claim(now, wanted)
+        claimed = await self._ledger.claim(now, wanted, self._replaying.keys() & wanted.keys())
         await self._start(claimed)
         found = Counter(one.webhook_id for one in claimed)
         for webhook_id, most in wanted.items():
