@@ -1,0 +1,141 @@
+"""Connecting, and bringing the tables up to date."""
+
+import asyncio
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+from tortoise import Tortoise
+from tortoise.apps import Apps
+from tortoise.migrations.autodetector import MigrationAutodetector
+
+from models.database import MIGRATIONS, config, connect, is_sqlite, is_transient, migrate
+from models.delivery import Delivery, DeliveryStatus
+from models.ids import new_id
+from tests.models.bench import Bench, select
+
+ROOT = Path(__file__).parent.parent.parent
+
+INDEXES = {
+    "delivery_due": ("delivery", ["webhook_id", "due_at"], "due_at IS NOT NULL"),
+    "delivery_open": ("delivery", ["webhook_id", "id"], "completed_at IS NULL"),
+    "delivery_dead": ("delivery", ["webhook_id", "id"], "status = 5"),
+    "delivery_dead_of_organization": ("delivery", ["organization_id", "id"], "status = 5"),
+    "delivery_rollup_age": ("delivery_rollup", ["resolution_ms", "start"], None),
+    "idempotency_age": ("idempotency", ["created_at"], None),
+}
+TABLES = {
+    "api_key", "attempt", "delivery", "delivery_rollup", "event", "event_type", "idempotency", "organization",
+    "webhook", "webhook_gate", "webhook_health",
+}  # fmt: skip
+
+
+async def test_a_fresh_database_gets_its_tables_and_partial_indexes(blank_database_url: str) -> None:
+    await migrate(blank_database_url)
+    await migrate(blank_database_url)  # again does nothing
+    async with connect(blank_database_url) as ledger:
+        await ledger.ping()
+        if is_sqlite(blank_database_url):
+            rows = await select("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND type = 'index'")
+            tables = await select("SELECT name FROM sqlite_master WHERE type = 'table'")
+        else:
+            rows = await select("SELECT indexname AS name, indexdef AS sql FROM pg_indexes WHERE schemaname = 'public'")
+            tables = await select("SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public'")
+    assert {row["name"] for row in tables} >= TABLES
+    definitions = {row["name"]: " ".join(row["sql"].replace('"', "").split()) for row in rows}
+    for name, (table, columns, condition) in INDEXES.items():
+        definition = definitions[name]
+        assert f" {table} " in definition.replace(f"public.{table}", table)
+        assert f"({', '.join(columns)})" in definition
+        assert definition.replace("(", "").replace(")", "").endswith(condition or ", ".join(columns))
+
+
+@asynccontextmanager
+async def declared() -> AsyncIterator[Apps]:
+    """The models as they are declared, without a database."""
+    context = await Tortoise.init(config=MIGRATIONS)
+    assert context.apps is not None
+    yield context.apps
+    await Tortoise.close_connections()
+
+
+async def test_the_models_agree_with_the_migrations() -> None:
+    """As `makemigrations` would say it: no changes detected."""
+    async with declared() as apps:
+        writers = await MigrationAutodetector(apps, MIGRATIONS["apps"]).changes()
+    assert [operation for writer in writers for operation in writer.operations] == []
+
+
+async def test_a_column_that_no_migration_knows_would_be_noticed() -> None:
+    async with declared() as apps:
+        model = apps["hookline"]["Delivery"]
+        model._meta.fields_map["due_at"].null = False
+        try:
+            writers = await MigrationAutodetector(apps, MIGRATIONS["apps"]).changes()
+        finally:
+            model._meta.fields_map["due_at"].null = True
+    assert len([operation for writer in writers for operation in writer.operations]) == 1
+
+
+async def test_several_processes_may_migrate_at_once(blank_database_url: str) -> None:
+    program = f"import asyncio; from models.database import migrate; asyncio.run(migrate({blank_database_url!r}))"
+    started = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=ROOT, stderr=asyncio.subprocess.PIPE)
+        for _ in range(3)
+    ]
+    for process in started:
+        _, complaint = await asyncio.wait_for(process.communicate(), 60)
+        assert (process.returncode, complaint) == (0, b"")
+    async with connect(blank_database_url) as ledger:
+        assert await ledger.lanes() == []
+
+
+async def test_a_migrated_database_keeps_its_rows(database_url: str) -> None:
+    async with connect(database_url) as ledger:
+        bench = await Bench(ledger).open()
+        [delivery_id] = await bench.publish(await bench.webhook())
+    await migrate(database_url)
+    async with connect(database_url):
+        assert (await Delivery.get(id=delivery_id)).status is DeliveryStatus.PENDING
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+async def test_a_claim_goes_by_the_index_of_what_is_due(bench: Bench) -> None:
+    """What is past stays out of the way: the tables grow, the index of what waits does not."""
+    sql = "SELECT id FROM delivery WHERE webhook_id = $1 AND due_at <= 5 ORDER BY due_at LIMIT 10"
+    plan = await select(f"EXPLAIN QUERY PLAN {sql}", new_id())
+    assert ["delivery_due" in row["detail"] for row in plan] == [True]
+
+
+@pytest.mark.parametrize("url", ["mysql://localhost/x", "file.db", "", "http://localhost"])
+def test_no_other_database_is_taken(url: str) -> None:
+    with pytest.raises(ValueError, match=r"must begin with postgres:// or sqlite://"):
+        config(url)
+
+
+@pytest.mark.parametrize(
+    ("error", "transient"),
+    [
+        (ConnectionRefusedError(), True),
+        (TimeoutError(), True),
+        (asyncpg.InterfaceError("the pool is closing"), True),
+        (asyncpg.exceptions.AdminShutdownError(), True),
+        (asyncpg.exceptions.CannotConnectNowError(), True),
+        (asyncpg.exceptions.ConnectionDoesNotExistError(), True),
+        (asyncpg.exceptions.DeadlockDetectedError(), True),
+        (asyncpg.exceptions.SerializationError(), True),
+        (asyncpg.exceptions.TooManyConnectionsError(), True),
+        (sqlite3.OperationalError("database is locked"), True),
+        (sqlite3.OperationalError("no such table: delivery"), False),
+        (asyncpg.exceptions.UndefinedTableError("no"), False),
+        (asyncpg.exceptions.UniqueViolationError("no"), False),
+        (ValueError("a bug"), False),
+        (KeyError("a bug"), False),
+    ],
+)
+def test_which_errors_may_pass_by_themselves(error: Exception, transient: bool) -> None:
+    assert is_transient(error) is transient
