@@ -21,7 +21,9 @@ from tests.models.bench import Bench, select
 ROOT = Path(__file__).parent.parent.parent
 
 INDEXES = {
-    "delivery_due": ("delivery", ["webhook_id", "due_at"], "due_at IS NOT NULL"),
+    "delivery_due": ("delivery", ["webhook_id", "due_at"], "due_at IS NOT NULL AND replay_id IS NULL"),
+    "delivery_due_replayed": ("delivery", ["webhook_id", "due_at"], "due_at IS NOT NULL AND replay_id IS NOT NULL"),
+    "replay_unfinished": ("replay", ["id"], "completed_at IS NULL"),
     "delivery_open": ("delivery", ["webhook_id", "id"], "completed_at IS NULL"),
     "delivery_dead": ("delivery", ["webhook_id", "id"], "status = 5"),
     "delivery_dead_of_organization": ("delivery", ["organization_id", "id"], "status = 5"),
@@ -106,7 +108,7 @@ async def test_a_migrated_database_keeps_its_rows(database_url: str) -> None:
 @pytest.mark.parametrize("database_kind", ["sqlite"])
 async def test_a_claim_goes_by_the_index_of_what_is_due(bench: Bench) -> None:
     """What is past stays out of the way: the tables grow, the index of what waits does not."""
-    sql = "SELECT id FROM delivery WHERE webhook_id = $1 AND due_at <= 5 ORDER BY due_at LIMIT 10"
+    sql = "SELECT id FROM delivery WHERE webhook_id = $1 AND due_at <= 5 AND replay_id IS NULL ORDER BY due_at LIMIT 10"
     plan = await select(f"EXPLAIN QUERY PLAN {sql}", new_id())
     assert ["delivery_due" in row["detail"] for row in plan] == [True]
 
