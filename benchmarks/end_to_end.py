@@ -19,6 +19,7 @@ async def end_to_end(stand: Stand, scale: Scale) -> Result:
     """Benchmarks 1 and 2."""
     ceiling = await _ceiling(stand, scale.events)
     async with stand.running() as running:
+        await create_webhooks(running, stand, WEBHOOKS)
         whole = await through(running, stand, scale.events)
     costliest = whole.pop("costliest")
     ratio = whole["delivered/s"] / ceiling["delivered/s"]
@@ -37,6 +38,7 @@ async def dev_mode(stand: Stand, scale: Scale) -> Result:
     """Benchmark 7."""
     events = scale.events // 2
     async with stand.running_dev() as running:
+        await create_webhooks(running, stand, WEBHOOKS)
         row = await through(running, stand, events)
     row.pop("costliest")
     terms = f"The same in one process on SQLite (`hookline dev`), {events:,} events."
@@ -44,8 +46,7 @@ async def dev_mode(stand: Stand, scale: Scale) -> Result:
 
 
 async def through(running: Running, stand: Stand, events: int) -> Row:
-    """Publishes so many events, waits until all have arrived and are settled, and counts the cost."""
-    await create_webhooks(running, stand, WEBHOOKS)
+    """Publishes so many events to WEBHOOKS, waits until all have arrived and are settled, and counts the cost."""
     await by_hands(running.client, [running.publication(batch) for batch in batches(500, _BATCH, WEBHOOKS)], _HANDS)
     await stand.receiver.wait_for(500, _WITHIN_S)  # all caches are filled by now, and all connections open
     await stand.receiver.forget()

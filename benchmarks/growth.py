@@ -61,8 +61,8 @@ async def growth(stand: Stand, scale: Scale) -> Result:
     results: list[tuple[str, Row, Row, Row]] = []
     for past in (0, scale.past_deliveries):
         async with stand.running() as running:
+            await create_webhooks(running, stand, WEBHOOKS)
             if past:
-                await create_webhooks(running, stand, 1)
                 await _fill(running, past)
             whole = await through(running, stand, scale.events // 2)
             whole.pop("costliest")

@@ -2,7 +2,7 @@
 
 import orjson
 
-from benchmarks.end_to_end import WEBHOOKS, through
+from benchmarks.end_to_end import WEBHOOKS, create_webhooks, through
 from benchmarks.events import batches, event_of
 from benchmarks.load import by_the_clock, quantile
 from benchmarks.result import Result, Row, Scale
@@ -16,6 +16,7 @@ _WITHIN_S = 120
 async def latency(stand: Stand, scale: Scale) -> Result:
     """Benchmark 4."""
     async with stand.running() as running:
+        await create_webhooks(running, stand, WEBHOOKS)
         peak = (await through(running, stand, scale.events // 4))["delivered/s"]
         rows = [await at(running, stand, _RATE, 1, scale), await at(running, stand, peak / 2, _BATCH, scale)]
     rows[1]["load"] += " (half of the peak)"
@@ -31,7 +32,7 @@ async def latency(stand: Stand, scale: Scale) -> Result:
 
 
 async def at(running: Running, stand: Stand, rate: float, batch: int, scale: Scale) -> Row:
-    """The latency at so many events a second. The webhooks of `through` are there."""
+    """The latency at so many events a second. WEBHOOKS webhooks are there."""
     await stand.receiver.forget()
     count = round(rate * scale.seconds)
     events = [event_of(number, lane=number % WEBHOOKS) for number in range(count)]
