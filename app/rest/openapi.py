@@ -188,6 +188,8 @@ def _parameters(dialect: Dialect, operation: Operation[Any]) -> list[Json]:
             description = field.pop("description", "")
             field.pop("title", None)
             field = next((kind for kind in field.pop("anyOf", ()) if kind.get("type") != "null"), field)
+            if "$ref" in field:
+                field = schema["$defs"][field["$ref"].rpartition("/")[2]]
             parameters.append({"name": name, "in": "query", "description": description, "schema": field})
     return parameters
 
