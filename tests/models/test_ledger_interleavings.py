@@ -9,6 +9,7 @@ The model is the drawing of `models.delivery` in Python. Besides, whatever the o
 
 import random
 import sqlite3
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
@@ -188,8 +189,9 @@ class Stage:
             before = [d.status for d in model.deliveries]
             try:
                 story.append(await self._step(chance, model, ids, held))
-                await self._compare(model, ids)
-                _check_invariants(before, model)
+                if not story[-1].startswith(UNTOUCHED):
+                    await self._compare(model, ids)
+                    _check_invariants(before, model)
             except AssertionError as error:
                 told = "\n  ".join(story)
                 raise AssertionError(f"seed {seed}, after\n  {told}\n{error}") from error
@@ -245,7 +247,7 @@ class Stage:
                 assert await self.ledger.disable(webhook_id, DisabledReason.MANUAL, now) is (was != "DISABLED")
                 return f"disable {webhook}"
             case skipped:
-                return f"{skipped}: nothing is held"
+                return f"nothing is held to {skipped}"
 
     async def _set(self, webhook_id: UUID, status: str) -> None:
         await self.query(f"UPDATE webhook SET status = '{status}' WHERE id = $1", str(webhook_id))
@@ -266,17 +268,18 @@ class Stage:
             "SELECT status, due_at, lease_until, fence, attempt_count, failure_count, completed_at FROM delivery "
             "ORDER BY id"
         )
-        written: dict[str, list[tuple[int, int]]] = {str(one): [] for one in ids}
+        written: dict[UUID | str, list[tuple[int, int]]] = defaultdict(list)
         for one, number, outcome in await self.query(
             "SELECT delivery_id, number, outcome FROM attempt ORDER BY number"
         ):
-            written[str(one)].append((number, outcome))
+            written[one].append((number, outcome))
         for i, (row, d) in enumerate(zip(rows, model.deliveries, strict=True)):
             due = None if d.due is None else self.beginning + d.due
             lease = None if d.lease is None else self.beginning + d.lease
             found = (*row[:6], row[6] is not None)
             assert found == (d.status, due, lease, d.fence, d.attempts, d.failures, d.finished), f"delivery {i}"
-            assert written[str(ids[i])] == d.written, f"the attempts of delivery {i}"
+            found_written = written.get(str(ids[i])) or written.get(ids[i]) or []
+            assert found_written == d.written, f"the attempts of delivery {i}"
 
     async def _reset(self) -> None:
         for table in ("attempt", "delivery", "event", "delivery_rollup", "webhook_health"):
@@ -284,6 +287,8 @@ class Stage:
         await self.query("UPDATE webhook SET status = 'ENABLED'")
 
 
+UNTOUCHED = ("wait", "the worker", "nothing")
+"""How the steps are told that leave the rows as they are."""
 STEP_NAMES = ("claim", "settle", "wait", "release", "crash", "pause", "enable", "disable")
 STEP_WEIGHTS = (10, 10, 6, 2, 3, 2, 4, 1)
 
@@ -297,8 +302,7 @@ def _check_invariants(before: list[DeliveryStatus], model: Model) -> None:
             assert model.webhooks[d.webhook] == "PAUSED", "a delivery is lost: nothing will ever claim it"
         assert d.status is was or (was, d.status) in ARROWS
         assert [outcome for _, outcome in d.written].count(AttemptOutcome.SUCCESS) == (d.status is SUCCEEDED)
-        numbers = [number for number, _ in d.written]
-        assert all(one < next_one for one, next_one in pairwise(numbers))
+        assert all(one < following for (one, _), (following, _) in pairwise(d.written))
 
 
 def _settlement(claimed: Claimed, result: str, now: int, retry_in: int) -> Settlement:
