@@ -62,14 +62,15 @@ class Lane:
     breaks: int = 0
     rests_until: int = 0
     pause_ms: int = 0
-    probing: bool = False
+    broken: bool = False
+    """Its circuit is open; once it has rested, half open."""
 
     def open_slots(self, now: int) -> int:
         """How many more requests it may have now."""
         if self.due_at is None or self.due_at > now or self.rests_until > now:
             return 0
-        if self.pause_ms and self.breaks:  # half open: one probe at a time
-            return 0 if self.probing or self.in_flight else 1
+        if self.broken:
+            return 0 if self.in_flight else 1  # half open: one probe at a time
         return max(self.width - self.in_flight, 0)
 
 
@@ -140,9 +141,7 @@ class Lanes:
 
     def began(self, webhook_id: UUID, organization_id: UUID) -> None:
         """A request to it is on its way."""
-        lane = self._lane(webhook_id, organization_id)
-        lane.in_flight += 1
-        lane.probing = bool(lane.pause_ms and lane.breaks)
+        self._lane(webhook_id, organization_id).in_flight += 1
 
     def ended(self, webhook_id: UUID, outcome: AttemptOutcome | None, status: int | None, now: int) -> None:
         """A request to it has ended; `outcome` is None when we broke it off ourselves."""
@@ -150,13 +149,13 @@ class Lanes:
         if lane is None:
             return
         lane.in_flight -= 1
-        lane.probing = False
         if outcome in BREAKING:
             lane.breaks += 1
             if lane.breaks >= self._rules.breaks_to_open:
+                lane.broken = True
                 self._rest(lane, now, self._rules.first_pause_ms)
         elif outcome is not None:
-            lane.breaks = 0
+            lane.breaks, lane.broken = 0, False
             if status in SLOWING:
                 lane.width = max(lane.width // 2, 1)
                 self._rest(lane, now, self._rules.slow_pause_ms)
