@@ -233,7 +233,7 @@ CONTRACT = Dialect(
     ),
     terms=Terms(
         ids=TYPE_ID,
-        events=Catalogue(form=".{1,200}"),
+        events=Catalogue(form=".+"),
         signatures=(SignatureDraft(SignatureScheme.STANDARD_WEBHOOKS),),
         old=OldEndpoint,
     ),

@@ -221,6 +221,7 @@ CONTRACT = Dialect(
         "url": "target_url",
         "eventPatterns": "subscription_type",
         "secret": "challenge",
+        "customHeaders": "company_id",
         "first": "limit",
         "after": "cursor",
     },

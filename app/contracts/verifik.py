@@ -195,7 +195,8 @@ class Webhook(Reply):
     """Empty: all."""
     secret: str = of("secret")
     retryPolicy: RetryPolicy = of("itself")  # noqa: N815
-    notification: Notification = of("fields.notification")
+    notification: Notification | None = omitted_when_none("fields.notification")
+    """Absent unless it was given."""
     createdAt: Time = of("created_at")  # noqa: N815
     updatedAt: Time = of("updated_at")  # noqa: N815
 
@@ -344,7 +345,6 @@ CONTRACT = Dialect(
         envelope=PayloadEnvelope.TYPE_OBJECT,
         delivery=DeliveryDraft(timeout_seconds=30, max_attempts=4, retry_schedule_seconds=[5]),
         secret_is_readable=True,
-        fields={"notification": {"success": False, "fail": True}},
         unique_by=("name", "contract_fields.name"),
         shows_figures=True,
         old=OldWebhook,

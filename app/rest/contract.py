@@ -16,7 +16,7 @@ from pydantic import AliasChoices, AliasPath, Field, PlainSerializer, WithJsonSc
 
 from app.rest.bodies import Moment, Reply, Request
 from app.rest.dialect import Dialect
-from models.event_pattern import EVERYTHING
+from models.event_pattern import EVERYTHING, MAX_LENGTH
 from models.ids import Prefix, decode, encode
 from models.webhook import PayloadEnvelope, Webhook, WebhookStatus
 from resolvers.errors import FieldErrorCode, FieldProblem, ValidationFailed
@@ -117,7 +117,10 @@ class Catalogue:
     def knows(self, name: str) -> bool:
         if name == EVERYTHING:
             return self.everything
-        return name in self.names or (self.form is not None and re.fullmatch(self.form, name) is not None)
+        if name in self.names:
+            return True
+        # Bounded, because forms backtrack.
+        return self.form is not None and len(name) <= MAX_LENGTH and re.fullmatch(self.form, name) is not None
 
     def problems(self, names: Sequence[str]) -> list[FieldProblem]:
         """What is wrong with a webhook's event types."""

@@ -145,7 +145,7 @@ class Dialect:
     """Status, code and text for what is wrong with one field: by its name and our code, by our code in any field (`*`),
     or by its name, whatever is wrong with it."""
     names_items: bool = True
-    """Whether the third of a list's items is called `events.2`, and not only `events`."""
+    """Whether what is below a field is named, too: the third of a list's items `events.2`, and not only `events`."""
     token_prefixes: tuple[str, ...] = ()
     """What its old tokens begin with: one that is not known is still answered in this form."""
     staff_header: StaffHeader | None = None
@@ -193,7 +193,7 @@ class Dialect:
                 words[place] = self.field_names.get(word, word)
                 break
         if not self.names_items:
-            words = [word for word in words if not word.isdigit()]
+            words = words[:1]
         return ".".join(words) or "body"
 
 

@@ -223,6 +223,8 @@ KNOWN = "is not a known event type"
         (DATED, {**GOOD, "subscription_type": "ats/application"}, {"subscription_type": [KNOWN]}),
         (DATED, {**GOOD, "subscription_type": "nothing/application/create"}, {"subscription_type": [KNOWN]}),
         (DATED, {**GOOD, "subscription_type": "*"}, {"subscription_type": [KNOWN]}),
+        (DATED, {**GOOD, "company_id": "ümlaut"}, {"company_id": ...}),
+        (DATED, {**GOOD, "company_id": [1]}, {"company_id": ...}),
         (DATED, {**GOOD, "challenge": ""}, {"challenge": ...}),
         (DATED, {**GOOD, "challenge": "two\nlines"}, {"challenge": ...}),
         (DATED, {**GOOD, "challenge": "ümlaut"}, {"challenge": ...}),
