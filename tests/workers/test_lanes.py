@@ -1,147 +1,216 @@
-"""Turns, widths and circuits: who is served next."""
+"""Who is served next: turns, widths, rests and circuits, with a clock on paper."""
 
 from collections import Counter
+from random import Random
 from uuid import UUID
 
+import pytest
+
 from models.attempt import AttemptOutcome
-from models.ids import new_id
 from workers.lanes import LaneRules, Lanes
 
-RULES = LaneRules(most_in_flight=8, breaks_to_open=3, first_pause_ms=1_000, longest_pause_ms=4_000, slow_pause_ms=500)
-ACME, BETA = new_id(), new_id()
 NOW = 1_000_000
+OK, ERROR, TIMEOUT = AttemptOutcome.SUCCESS, AttemptOutcome.HTTP_ERROR, AttemptOutcome.TIMEOUT
+A, B, C, D = (UUID(int=n) for n in (1, 2, 3, 4))
+ACME, BOLT = UUID(int=11), UUID(int=12)
 
 
-def lanes(**due: tuple[UUID, int]) -> tuple[Lanes, dict[str, UUID]]:
-    """Lanes by name, each of an organization and due at a moment."""
-    made, ids = Lanes(RULES), {name: new_id() for name in due}
-    for name, (organization, moment) in due.items():
-        made.note_due(ids[name], organization, moment)
-    return made, ids
+def lanes(**due: UUID) -> Lanes:
+    """Lanes with something due, by their organization: `lanes(A=ACME)`."""
+    made = Lanes(LaneRules(most_in_flight=10))
+    for name, organization in due.items():
+        made.note_due({"A": A, "B": B, "C": C, "D": D}[name], organization, NOW)
+    return made
 
 
-def begin(made: Lanes, organization: UUID, dealt: dict[UUID, int]) -> None:
+def serve(lanes: Lanes, now: int, slots: int) -> dict[UUID, int]:
+    """Deals slots, and begins what they are for."""
+    dealt = lanes.deal(now, slots)
     for webhook_id, count in dealt.items():
         for _ in range(count):
-            made.began(webhook_id, organization)
+            lanes.began(webhook_id, ACME)
+    return dealt
 
 
-def test_slots_are_dealt_evenly_up_to_each_webhooks_width() -> None:
-    made, ids = lanes(a=(ACME, NOW), b=(ACME, NOW), c=(ACME, NOW))
-    assert made.deal(NOW, 12) == {ids["a"]: 4, ids["b"]: 4, ids["c"]: 4}
-    assert made.deal(NOW, 100) == {ids["a"]: 8, ids["b"]: 8, ids["c"]: 8}
+def end(
+    lanes: Lanes, webhook_id: UUID, outcome: AttemptOutcome | None, status: int | None = None, now: int = NOW
+) -> None:
+    lanes.began(webhook_id, ACME)
+    lanes.ended(webhook_id, outcome, status, now)
 
 
-def test_what_is_not_yet_due_is_dealt_nothing() -> None:
-    made, ids = lanes(now=(ACME, NOW), later=(ACME, NOW + 1))
-    assert made.deal(NOW, 10) == {ids["now"]: 8}
-    assert made.next_due(NOW) == NOW + 1
-    assert made.deal(NOW + 1, 16) == {ids["now"]: 8, ids["later"]: 8}
+@pytest.mark.parametrize(
+    ("due", "slots", "dealt"),
+    [
+        ({}, 10, {}),
+        ({"A": ACME}, 0, {}),
+        ({"A": ACME}, 4, {A: 4}),
+        ({"A": ACME}, 100, {A: 10}),
+        ({"A": ACME, "B": ACME}, 10, {A: 5, B: 5}),
+        ({"A": ACME, "B": ACME}, 15, {A: 8, B: 7}),
+        ({"A": ACME, "B": ACME, "C": ACME}, 2, {A: 1, B: 1}),
+        ({"A": ACME, "B": ACME, "C": BOLT}, 2, {A: 1, C: 1}),  # one of each organization before the second of one
+        ({"A": ACME, "B": ACME, "C": BOLT, "D": BOLT}, 3, {A: 1, C: 1, B: 1}),
+    ],
+)
+def test_slots_are_dealt_in_turns(due: dict[str, UUID], slots: int, dealt: dict[UUID, int]) -> None:
+    assert lanes(**due).deal(NOW, slots) == dealt
 
 
-def test_an_organization_with_many_webhooks_leaves_room_for_one_with_a_single_one() -> None:
-    made, ids = lanes(**{f"a{i}": (ACME, NOW) for i in range(50)}, lone=(BETA, NOW))
-    assert ids["lone"] in made.deal(NOW, 2)
+def test_who_was_served_goes_to_the_end() -> None:
+    some = lanes(A=ACME, B=ACME, C=BOLT)
+    assert [next(iter(some.deal(NOW, 1))) for _ in range(6)] == [A, C, B, C, A, C]
 
 
-def test_whoever_was_served_waits_for_the_others() -> None:
-    made, _ = lanes(a=(ACME, NOW), b=(ACME, NOW), c=(BETA, NOW))
-    served = Counter(webhook_id for _ in range(30) for webhook_id in made.deal(NOW, 1))
-    assert set(served.values()) <= {7, 8, 15}
-    organizations = Counter(made._lanes[webhook_id].organization_id for webhook_id in served.elements())
-    assert organizations == {ACME: 15, BETA: 15}
+def test_a_long_queue_makes_nobody_wait() -> None:
+    some, served = lanes(A=ACME, B=ACME, C=BOLT), Counter[UUID]()
+    for _ in range(300):
+        dealt = some.deal(NOW, 1)
+        served.update(dealt)
+    assert served == {A: 75, B: 75, C: 150}
 
 
-def test_a_webhook_gets_no_more_requests_than_its_width_at_once() -> None:
-    made, ids = lanes(a=(ACME, NOW))
-    begin(made, ACME, made.deal(NOW, 100))
-    assert made.deal(NOW, 100) == {}
-    assert made.is_behind(NOW)
-    made.ended(ids["a"], AttemptOutcome.SUCCESS, 200, NOW)
-    assert made.deal(NOW, 100) == {ids["a"]: 1}
+def test_a_lane_has_no_more_in_flight_than_its_width() -> None:
+    some = lanes(A=ACME)
+    assert serve(some, NOW, 100) == {A: 10}
+    assert some.deal(NOW, 100) == {}
+    for _ in range(3):
+        some.ended(A, OK, 200, NOW)
+    assert some.deal(NOW, 100) == {A: 3}
 
 
-def test_a_lane_with_nothing_left_is_forgotten_when_its_last_request_ends() -> None:
-    made, ids = lanes(a=(ACME, NOW))
-    begin(made, ACME, made.deal(NOW, 1))
-    made.note_empty(ids["a"])
-    assert len(made) == 1
-    made.ended(ids["a"], AttemptOutcome.SUCCESS, 200, NOW)
-    assert len(made) == 0
+def test_what_is_due_later_waits_for_its_time() -> None:
+    some = lanes()
+    some.note_due(A, ACME, NOW + 5000)
+    some.note_due(A, ACME, NOW + 9000)
+    assert (some.deal(NOW + 4999, 1), some.next_due(NOW), some.is_behind(NOW)) == ({}, NOW + 5000, False)
+    assert (some.deal(NOW + 5000, 1), some.next_due(NOW + 5000)) == ({A: 1}, None)
+    assert some.is_behind(NOW + 5000) is True
 
 
-def test_what_became_due_while_it_was_claimed_is_not_forgotten() -> None:
-    made, ids = lanes(a=(ACME, NOW))
-    made.deal(NOW, 1)
-    made.note_due(ids["a"], ACME, NOW)
-    made.note_empty(ids["a"])
-    assert made.deal(NOW, 1) == {ids["a"]: 1}
+def test_an_empty_lane_is_forgotten_unless_something_came_meanwhile() -> None:
+    some = lanes(A=ACME)
+    some.deal(NOW, 5)
+    some.note_due(A, ACME, NOW)  # while the claim was under way
+    some.note_empty(A)
+    assert some.deal(NOW, 5) == {A: 5}
+    some.note_empty(A)
+    assert (some.deal(NOW, 5), len(some)) == ({}, 0)
+    some.note_empty(A)  # is known by nobody any more
 
 
-def fail(made: Lanes, webhook_id: UUID, times: int, now: int) -> None:
-    for _ in range(times):
-        made.began(webhook_id, ACME)
-    for _ in range(times):
-        made.ended(webhook_id, AttemptOutcome.TIMEOUT, None, now)
+def test_a_lane_in_flight_is_kept_and_then_forgotten() -> None:
+    some = lanes(A=ACME)
+    serve(some, NOW, 1)
+    some.note_empty(A)
+    assert len(some) == 1
+    some.ended(A, OK, 200, NOW)
+    assert len(some) == 0
+    some.ended(A, OK, 200, NOW)
 
 
-def test_a_receiver_that_keeps_timing_out_rests_and_is_probed_once() -> None:
-    made, ids = lanes(a=(ACME, NOW))
-    fail(made, ids["a"], 2, NOW)
-    assert made.deal(NOW, 8) == {ids["a"]: 8}
-    fail(made, ids["a"], 1, NOW)
-    assert made.deal(NOW + 999, 8) == {}
-    assert made.next_due(NOW) == NOW + 1_000
-    assert made.deal(NOW + 1_000, 8) == {ids["a"]: 1}
-    made.began(ids["a"], ACME)
-    assert made.deal(NOW + 1_000, 8) == {}
+def test_a_postponed_lane_rests_until_then() -> None:
+    some = lanes(A=ACME)
+    some.postpone(A, NOW + 50)
+    assert (some.deal(NOW + 49, 1), some.is_behind(NOW)) == ({}, False)
+    assert some.next_due(NOW) == NOW + 50
+    assert some.deal(NOW + 50, 1) == {A: 1}
 
 
-def test_a_failed_probe_doubles_the_pause_up_to_its_most() -> None:
-    made, ids = lanes(a=(ACME, NOW))
-    fail(made, ids["a"], 3, NOW)
-    now = NOW + 1_000
-    for pause in (2_000, 4_000, 4_000):
-        fail(made, ids["a"], 1, now)
-        assert made.next_due(now) == now + pause
+# ── receivers that ask for less ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_receiver_that_asks_for_less_gets_half_and_a_rest(status: int) -> None:
+    some = lanes(A=ACME)
+    end(some, A, ERROR, status)
+    assert some.deal(NOW + 999, 100) == {}
+    assert some.next_due(NOW) == NOW + 1000
+    assert some.deal(NOW + 1000, 100) == {A: 5}
+    end(some, A, ERROR, status, NOW + 1000)
+    assert some.deal(NOW + 2999, 100) == {}
+    assert some.deal(NOW + 3000, 100) == {A: 2}
+    end(some, A, OK, 200, NOW + 3000)
+    assert some.deal(NOW + 3000, 100) == {A: 3}
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 410, 500])
+def test_other_errors_slow_nothing_down(status: int) -> None:
+    some = lanes(A=ACME)
+    end(some, A, ERROR, status)
+    assert some.deal(NOW, 100) == {A: 10}
+
+
+def test_those_that_were_in_flight_together_ask_for_one_rest() -> None:
+    some = lanes(A=ACME)
+    serve(some, NOW, 4)
+    for _ in range(4):
+        some.ended(A, ERROR, 503, NOW)
+    assert some.next_due(NOW) == NOW + 1000
+    assert some.deal(NOW + 1000, 100) == {A: 1}  # the width was halved by each
+
+
+def test_a_rest_is_a_minute_at_most() -> None:
+    some, now = lanes(A=ACME), NOW
+    for pause in (1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000):
+        end(some, A, ERROR, 503, now)
+        assert some.next_due(now) == now + pause
         now += pause
 
 
-def test_an_answered_probe_closes_the_circuit_even_with_an_error() -> None:
-    made, ids = lanes(a=(ACME, NOW))
-    fail(made, ids["a"], 3, NOW)
-    made.began(ids["a"], ACME)
-    made.ended(ids["a"], AttemptOutcome.HTTP_ERROR, 500, NOW + 1_000)
-    assert made.deal(NOW + 1_000, 100) == {ids["a"]: 8}
+# ── receivers that cannot be reached ────────────────────────────────────────────────────────────────────────────
 
 
-def test_requests_that_were_in_flight_together_open_the_circuit_once() -> None:
-    made, ids = lanes(a=(ACME, NOW))
-    fail(made, ids["a"], 8, NOW)
-    assert made.next_due(NOW) == NOW + 1_000
+@pytest.mark.parametrize("outcome", [TIMEOUT, AttemptOutcome.CONNECTION_ERROR, AttemptOutcome.TLS_ERROR])
+def test_the_circuit_opens_after_five_breaks_and_closes_after_a_probe_that_is_answered(outcome: AttemptOutcome) -> None:
+    some = lanes(A=ACME)
+    for _ in range(4):
+        end(some, A, outcome)
+        assert some.deal(NOW, 100) == {A: 10}
+    end(some, A, outcome)
+    assert some.deal(NOW + 1999, 100) == {}
+    assert serve(some, NOW + 2000, 100) == {A: 1}  # one probe
+    assert some.deal(NOW + 2000, 100) == {}
+    some.ended(A, ERROR, 500, NOW + 2001)  # an answer, if no good one
+    assert some.deal(NOW + 2001, 100) == {A: 10}
 
 
-def test_an_answer_that_asks_for_less_halves_the_width_and_rests_the_lane() -> None:
-    for status in (429, 502, 503, 504):
-        made, ids = lanes(a=(ACME, NOW))
-        made.began(ids["a"], ACME)
-        made.ended(ids["a"], AttemptOutcome.HTTP_ERROR, status, NOW)
-        assert made.deal(NOW + 499, 100) == {}
-        assert made.deal(NOW + 500, 100) == {ids["a"]: 4}
+def test_a_probe_that_is_not_answered_doubles_the_pause() -> None:
+    some, now = lanes(A=ACME), NOW
+    for _ in range(5):
+        end(some, A, TIMEOUT)
+    for pause in (2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000):
+        assert some.deal(now + pause - 1, 100) == {}
+        now += pause
+        assert serve(some, now, 100) == {A: 1}
+        some.ended(A, TIMEOUT, None, now)
 
 
-def test_successes_win_the_width_back_one_by_one() -> None:
-    made, ids = lanes(a=(ACME, NOW))
-    made.began(ids["a"], ACME)
-    made.ended(ids["a"], AttemptOutcome.HTTP_ERROR, 429, NOW)
-    for _ in range(2):
-        made.began(ids["a"], ACME)
-        made.ended(ids["a"], AttemptOutcome.SUCCESS, 200, NOW + 500)
-    assert made.deal(NOW + 500, 100) == {ids["a"]: 6}
+def test_breaks_must_come_in_a_row() -> None:
+    some = lanes(A=ACME)
+    for _ in range(3):
+        for _ in range(4):
+            end(some, A, TIMEOUT)
+        end(some, A, OK, 200)
+    assert some.deal(NOW, 100) == {A: 10}
 
 
-def test_a_resting_lane_does_not_make_the_engine_hurry() -> None:
-    made, ids = lanes(a=(ACME, NOW))
-    made.postpone(ids["a"], NOW + 50)
-    assert not made.is_behind(NOW)
-    assert made.next_due(NOW) == NOW + 50
+def test_what_we_broke_off_ourselves_says_nothing_of_the_receiver() -> None:
+    some = lanes(A=ACME)
+    for _ in range(20):
+        end(some, A, None)
+    assert some.deal(NOW, 100) == {A: 10}
+
+
+def test_whatever_happens_a_lane_with_something_due_is_served_within_its_longest_pause() -> None:
+    random = Random(7)
+    for _ in range(200):
+        some, now = lanes(A=ACME), NOW
+        for _ in range(30):
+            dealt = serve(some, now, random.randrange(1, 5))
+            for _ in range(dealt.get(A, 0)):
+                outcome, status = random.choice([(OK, 200), (ERROR, 503), (ERROR, 500), (TIMEOUT, None), (None, None)])
+                some.ended(A, outcome, status, now)
+            some.note_due(A, ACME, now)
+            now += random.choice([0, 100, 5000])
+        assert some.deal(now + 60_000, 1) == {A: 1}
