@@ -47,6 +47,11 @@ class Settings(BaseSettings):
     max_webhooks: int = Field(default=50, ge=0, description="Webhooks an organization may have that are not DISABLED.")
     max_payload_bytes: int = Field(default=262_144, ge=1, description="The largest event data, in bytes of JSON.")
     max_body_bytes: int = Field(default=8_388_608, ge=1024, description="The largest request body, in bytes.")
+    operation_seconds: float = Field(
+        default=40,
+        gt=0,
+        description="How long a GraphQL query or mutation may take, in seconds; testing a webhook waits up to 30.",
+    )
     idempotency_hours: int = Field(default=24, ge=1, le=48, description="How long an idempotency key is remembered.")
     failing_limit_hours: float = Field(
         default=120, gt=0, description="A webhook that has only failed for so long is disabled (never deleted)."

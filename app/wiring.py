@@ -81,6 +81,7 @@ async def hookline(
             max_webhooks=settings.max_webhooks,
             max_payload_bytes=settings.max_payload_bytes,
             idempotency_hours=settings.idempotency_hours,
+            operation_seconds=settings.operation_seconds,
         )
         publisher = Publisher(ledger, clock, wake, announce, limits.idempotency_hours * 3_600_000)
         sealer, courier = Sealer(settings.master_keys()), Courier(transport, clock)

@@ -33,6 +33,8 @@ class Limits:
     idempotency_hours: int = 24
     tests_per_minute: int = 20
     """Of one webhook."""
+    operation_seconds: float = 40
+    """Of one query or mutation; longer than the longest wait for a receiver, which is 30 s."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,32 +4,39 @@ Each fragment is measured once, however often it is spread: a chain of fragments
 would otherwise cost twice as much with each link.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from graphql import (
+    DirectiveNode,
     DocumentNode,
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
     GraphQLError,
+    GraphQLInputObjectType,
     GraphQLInterfaceType,
     GraphQLNamedType,
     GraphQLObjectType,
     GraphQLSchema,
     InlineFragmentNode,
     IntValueNode,
+    ListValueNode,
+    ObjectValueNode,
     OperationDefinitionNode,
     SelectionSetNode,
+    ValueNode,
     VariableNode,
     get_named_type,
     get_nullable_type,
+    is_leaf_type,
     is_list_type,
     parse,
     specified_rules,
+    type_from_ast,
     validate,
 )
 from strawberry.extensions import SchemaExtension
@@ -39,8 +46,11 @@ from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 from resolvers.paging import DEFAULT_SIZE
 from schema.errors import RequestError
 
+MAX_CHARACTERS = 65_536
+"""Of one document: what is long belongs into variables. Checked before it is read."""
 MAX_TOKENS = 2000
-"""Of one document. Checked while it is parsed."""
+"""Of one document. Checked while it is read."""
+MAX_COMMENTS = 500
 MAX_DEPTH = 12
 """Levels of fields (GraphQL Golden Path, draft of 2026). Introspection is bounded by GraphQL's own rule."""
 MAX_ALIASES = 30
@@ -49,7 +59,12 @@ MAX_REPEATS = 20
 """Fields that are merged into one in the answer, as they stand in several fragments: GraphQL's rule that compares them
 takes quadratic time."""
 MAX_OPERATIONS = 20
-MAX_ERRORS = 20
+MAX_DIRECTIVES = 100
+MAX_LITERALS = 250
+"""Values that stand in the document itself: each mistake among them has GraphQL print all that is around it."""
+MAX_VALUES = 6000
+"""In the variables, data of type JSON aside: a thousand events with everything that one can have are five thousand."""
+MAX_ERRORS = 10
 """Told of one document."""
 MAX_PAGES_DEEP = 2
 """Paged lists within paged lists: the deliveries of each webhook, but not the deliveries of each of their events."""
@@ -67,6 +82,7 @@ _SIZES = ("first", "last", "count")
 """The arguments that say how long a list is."""
 _RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
 _WITH_FIELDS = (GraphQLObjectType, GraphQLInterfaceType)
+_PARSING: Any = {"max_source_length": MAX_CHARACTERS, "max_lexical_tokens": MAX_TOKENS, "max_comments": MAX_COMMENTS}
 _CACHED_DOCUMENTS = 256
 _CACHED_CHARACTERS = 10_000
 """Longer documents are read afresh each time, so that the caches hold at most some megabytes."""
@@ -104,7 +120,7 @@ class TooNested(Exception):
 
 
 class Scale:
-    """Measures the operations of one document under one set of variables."""
+    """Measures one document under one set of variables."""
 
     def __init__(self, schema: GraphQLSchema, document: DocumentNode, variables: Mapping[str, Any]) -> None:
         self._schema = schema
@@ -113,12 +129,47 @@ class Scale:
         self._measured: dict[str, Measure] = {}
         self._open: set[str] = set()
         self._level = 0
+        self.directives = 0
+        self.literals = 0
+        self.unknown: list[GraphQLError] = []
+        """Fields that the schema does not have, up to one more than are told."""
         self.sizes_vary = False
         """Whether a page's size is a variable."""
 
     def operation(self, node: OperationDefinitionNode) -> Measure:
         """Raises TooNested."""
+        self._level = 0
+        self._weigh(node.directives)
+        for definition in node.variable_definitions or ():
+            self._weigh(definition.directives)
+            if definition.default_value is not None:
+                self._weigh_value(definition.default_value)
         return self._selected(node.selection_set, self._schema.get_root_type(node.operation))
+
+    def unreached(self) -> Sequence[str]:
+        """The fragments that no operation leads to."""
+        return [name for name in self._fragments if name not in self._measured]
+
+    def _note_unknown(self, node: FieldNode, parent: GraphQLNamedType) -> None:
+        if len(self.unknown) <= MAX_ERRORS:
+            message = f"Cannot query field '{node.name.value}' on type '{parent.name}'."
+            self.unknown.append(_invalid(message, node))
+
+    def _weigh(self, directives: Iterable[DirectiveNode] | None) -> None:
+        for directive in directives or ():
+            self.directives += 1
+            for argument in directive.arguments or ():
+                self._weigh_value(argument.value)
+
+    def _weigh_value(self, value: ValueNode) -> None:
+        """The parser has bounded how deeply they are nested."""
+        self.literals += 1
+        if isinstance(value, ListValueNode):
+            for item in value.values:
+                self._weigh_value(item)
+        elif isinstance(value, ObjectValueNode):
+            for part in value.fields:
+                self._weigh_value(part.value)
 
     def _selected(self, selection_set: SelectionSetNode, parent: GraphQLNamedType | None) -> Measure:
         """What is selected of one type. What the schema does not know is left to GraphQL's own rules."""
@@ -127,6 +178,7 @@ class Scale:
             raise TooNested
         total = Measure()
         for selection in selection_set.selections:
+            self._weigh(selection.directives)
             match selection:
                 case FieldNode():
                     total.add(self._field(selection, parent))
@@ -145,6 +197,7 @@ class Scale:
             if fragment is None or name in self._open:
                 return Measure()
             self._open.add(name)
+            self._weigh(fragment.directives)
             parent = self._schema.get_type(fragment.type_condition.name.value)
             self._measured[name] = self._selected(fragment.selection_set, parent)
         return self._measured[name]
@@ -152,6 +205,10 @@ class Scale:
     def _field(self, node: FieldNode, parent: GraphQLNamedType | None) -> Measure:
         known = parent.fields.get(node.name.value) if isinstance(parent, _WITH_FIELDS) else None
         named = get_named_type(known.type) if known else None
+        if parent is not None and known is None and not node.name.value.startswith("__"):
+            self._note_unknown(node, parent)
+        for argument in node.arguments or ():
+            self._weigh_value(argument.value)
         inner = self._selected(node.selection_set, named) if node.selection_set else Measure()
         shown = (node.alias or node.name).value
         measure = Measure(aliases=inner.aliases + bool(node.alias), names={shown: (1, inner.repeats)})
@@ -174,13 +231,18 @@ class Scale:
                 continue
             value: Any = None
             if isinstance(argument.value, IntValueNode):
-                value = int(argument.value.value)
+                value = _int_of(argument.value)
             elif isinstance(argument.value, VariableNode):
                 self.sizes_vary = True
                 value = self._variables.get(argument.value.name.value)
             if isinstance(value, int):
                 return max(value, 0)
         return assumed
+
+
+def _int_of(node: IntValueNode) -> int:
+    """Longer ones Python would not convert; they are no Int either."""
+    return int(node.value) if len(node.value) < 20 else _ENOUGH
 
 
 def _is_connection(type_: GraphQLNamedType | None) -> bool:
@@ -195,32 +257,46 @@ class Verdict:
     operations: int
     sizes_vary: bool = False
     """Whether its size must be judged again with each request's variables."""
+    inputs: tuple[tuple[str, Any], ...] = ()
+    """The variables that may hold many values, and their types."""
 
 
 def judge(schema: GraphQLSchema, document: DocumentNode) -> Verdict:
     """The limits, and, within them, GraphQL's own rules."""
-    operations = sum(isinstance(definition, OperationDefinitionNode) for definition in document.definitions)
+    operations = [d for d in document.definitions if isinstance(d, OperationDefinitionNode)]
+    scale = Scale(schema, document, _defaults(operations))
+    errors = list(_disorder(document, len(operations))) or list(_beyond_limits(scale, operations))
+    if not errors:
+        errors += (_invalid(f"Fragment '{name}' is never used.") for name in scale.unreached()[:MAX_ERRORS])
+    if not errors and len(scale.unknown) > MAX_ERRORS:
+        errors = scale.unknown  # GraphQL's own rule would look for the likeliest name for each
+    errors = errors or validate(schema, document, _RULES, MAX_ERRORS)
+    return Verdict(tuple(errors), len(operations), scale.sizes_vary, () if errors else _inputs(schema, operations))
+
+
+def _disorder(document: DocumentNode, operations: int) -> Iterator[GraphQLError]:
+    """What is not measured must not be there: GraphQL's rules look at everything, some of them in quadratic time."""
     if operations > MAX_OPERATIONS:
         message = f"the document holds {operations} operations where at most {MAX_OPERATIONS} are allowed"
-        return Verdict((RequestError(message, "QUERY_TOO_LARGE"),), operations)
-    errors, sizes_vary = _beyond_limits(schema, document, {})
-    return Verdict(tuple(errors or validate(schema, document, _RULES, MAX_ERRORS)), operations, sizes_vary)
+        yield RequestError(message, "QUERY_TOO_LARGE")
+    fragments = [d.name.value for d in document.definitions if isinstance(d, FragmentDefinitionNode)]
+    if len(fragments) > len(set(fragments)):
+        yield _invalid("There can be only one fragment of a name.")
+    if operations + len(fragments) < len(document.definitions):
+        yield _invalid("A document holds operations and fragments, and nothing else.")
 
 
-def _beyond_limits(
-    schema: GraphQLSchema, document: DocumentNode, variables: Mapping[str, Any]
-) -> tuple[list[GraphQLError], bool]:
-    errors: list[GraphQLError] = []
-    sizes_vary = False
-    for operation in document.definitions:
-        if not isinstance(operation, OperationDefinitionNode):
-            continue
-        scale = Scale(schema, document, _defaults(operation) | dict(variables))
+def _invalid(message: str, node: FieldNode | None = None) -> GraphQLError:
+    return RequestError(message, "GRAPHQL_VALIDATION_FAILED", node)
+
+
+def _beyond_limits(scale: Scale, operations: Iterable[OperationDefinitionNode]) -> Iterator[GraphQLError]:
+    for operation in operations:
         try:
             measure = scale.operation(operation)
         except TooNested:
-            return [_refusal(operation, f"is nested more than {_MAX_NESTING} levels deep, fragments included")], False
-        sizes_vary |= scale.sizes_vary
+            yield _refusal(operation, f"is nested more than {_MAX_NESTING} levels deep, fragments included")
+            return
         for is_, most, what in (
             (measure.depth, MAX_DEPTH, "levels of fields"),
             (measure.pages_deep, MAX_PAGES_DEEP, "paged lists within each other"),
@@ -230,60 +306,164 @@ def _beyond_limits(
         ):
             if is_ > most:
                 shown = is_ if is_ < _ENOUGH else f"over {_ENOUGH}"
-                errors.append(_refusal(operation, f"asks for {shown} where at most {most} are allowed: {what}"))
-    return errors, sizes_vary
+                yield _refusal(operation, f"asks for {shown} where at most {most} are allowed: {what}")
+    for is_, most, what in (
+        (scale.directives, MAX_DIRECTIVES, "directives"),
+        (scale.literals, MAX_LITERALS, "values; pass them as variables"),
+    ):
+        if is_ > most:
+            message = f"the document holds {is_} where at most {most} are allowed: {what}"
+            yield RequestError(message, "QUERY_TOO_LARGE")
 
 
 def _refusal(operation: OperationDefinitionNode, reason: str) -> GraphQLError:
     return RequestError(f"the {operation.operation.value} {reason}", "QUERY_TOO_LARGE", operation)
 
 
-def _defaults(operation: OperationDefinitionNode) -> dict[str, Any]:
-    return {
-        definition.variable.name.value: int(definition.default_value.value)
+def _defaults(operations: Iterable[OperationDefinitionNode]) -> dict[str, int]:
+    """Those that a size may have; the largest, where several operations call a variable the same."""
+    found: dict[str, int] = {}
+    for operation in operations:
+        for definition in operation.variable_definitions or ():
+            if isinstance(definition.default_value, IntValueNode):
+                name, value = definition.variable.name.value, _int_of(definition.default_value)
+                found[name] = max(value, found.get(name, value))
+    return found
+
+
+def _inputs(schema: GraphQLSchema, operations: Iterable[OperationDefinitionNode]) -> tuple[tuple[str, Any], ...]:
+    found: list[tuple[str, Any]] = [
+        (definition.variable.name.value, type_from_ast(schema, definition.type))
+        for operation in operations
         for definition in operation.variable_definitions or ()
-        if isinstance(definition.default_value, IntValueNode)
-    }
+    ]
+    return tuple((name, type_) for name, type_ in found if not is_leaf_type(get_nullable_type(type_)))
 
 
-def read(text: str) -> DocumentNode:
-    """Raises GraphQLSyntaxError."""
-    return parse(text, max_tokens=MAX_TOKENS)
+def judge_request(
+    schema: GraphQLSchema, document: DocumentNode, verdict: Verdict, variables: Mapping[str, Any]
+) -> Sequence[GraphQLError]:
+    """What is to be said of a valid document with these variables."""
+    left = MAX_VALUES
+    for name, type_ in verdict.inputs:
+        left -= _values_in(variables.get(name), type_, left)
+    if left < 0:
+        message = f"the variables hold more than {MAX_VALUES} values: send them in several requests"
+        return [RequestError(message, "QUERY_TOO_LARGE")]
+    if not verdict.sizes_vary:
+        return ()
+    operations = [d for d in document.definitions if isinstance(d, OperationDefinitionNode)]
+    return list(_beyond_limits(Scale(schema, document, _defaults(operations) | dict(variables)), operations))
 
 
-read_once = lru_cache(maxsize=_CACHED_DOCUMENTS)(read)
+def _values_in(value: Any, type_: Any, most: int) -> int:
+    """How many values there are for GraphQL to look at. Stops beyond `most`."""
+    count, waiting = 0, [(value, type_)]
+    while waiting and count <= most:
+        value, type_ = waiting.pop()
+        type_ = get_nullable_type(type_)
+        count += 1
+        if isinstance(value, list) and is_list_type(type_):
+            if len(value) > most:
+                return most + 1
+            waiting += [(item, type_.of_type) for item in value]
+        elif isinstance(value, dict) and isinstance(type_, GraphQLInputObjectType):
+            if len(value) > most:
+                return most + 1
+            fields = type_.fields
+            waiting += [(part, fields[name].type if name in fields else None) for name, part in value.items()]
+    return count
 
 
-@lru_cache(maxsize=_CACHED_DOCUMENTS)
-def judge_once(schema: GraphQLSchema, text: str) -> Verdict:
-    """The verdict on a document that was read before. Keyed by its text: comparing syntax trees costs more."""
-    return judge(schema, read_once(text))
+@dataclass(slots=True)
+class Known:
+    """A document that was read before."""
+
+    document: DocumentNode
+    verdict: Verdict | None = None
+
+
+class Library:
+    """The latest documents, as they were read and judged. Keyed by their text: comparing syntax trees costs more."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, Known] = OrderedDict()
+        self.read = 0
+        """Documents that were read and not known."""
+        self.judged = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def find(self, text: str) -> Known | None:
+        known = self._known.get(text)
+        if known is not None:
+            self._known.move_to_end(text)
+        return known
+
+    def keep(self, text: str, document: DocumentNode) -> Known:
+        """Remembers it, unless it is very long."""
+        self.read += 1
+        known = Known(document)
+        if len(text) <= _CACHED_CHARACTERS:
+            self._known[text] = known
+            if len(self._known) > _CACHED_DOCUMENTS:
+                self._known.popitem(last=False)
+        return known
+
+    def verdict(self, schema: GraphQLSchema, known: Known) -> Verdict:
+        if known.verdict is None:
+            self.judged += 1
+            known.verdict = judge(schema, known.document)
+        return known.verdict
+
+
+library = Library()
+"""Of this process. There is one schema."""
+
+
+def document_of(text: str) -> DocumentNode:
+    """Read once, if it is not very long. Raises GraphQLSyntaxError."""
+    known = library.find(text) or library.keep(text, parse(text, **_PARSING))
+    return known.document
 
 
 class Documents(SchemaExtension):
-    """Reads, judges and remembers documents."""
+    """Reads, judges and remembers documents, and ends what runs too long."""
+
+    _known: Known | None = None
 
     def on_parse(self) -> Iterator[None]:
         execution = self.execution_context
-        execution.parse_options["max_tokens"] = MAX_TOKENS
-        text = execution.query
-        if text is not None and execution.graphql_document is None:
-            # What cannot be read is left to Strawberry, which reads it again and answers with the error.
-            with suppress(GraphQLError):
-                execution.graphql_document = read_once(text) if len(text) <= _CACHED_CHARACTERS else read(text)
+        execution.parse_options.update(_PARSING)
+        if execution.query and len(execution.query) > MAX_CHARACTERS:
+            # That it is too long is seen as well, and telling where is quicker.
+            execution.query = execution.query[: MAX_CHARACTERS + 1]
+        self._known = library.find(execution.query or "")
+        if self._known is not None:
+            execution.graphql_document = self._known.document
         yield
+        if self._known is None and execution.graphql_document is not None:
+            self._known = library.keep(execution.query or "", execution.graphql_document)
 
     def on_validate(self) -> Iterator[None]:
         execution, schema = self.execution_context, self.execution_context.schema._schema
-        text, document = execution.query, execution.graphql_document
-        if document is not None:
-            cached = text is not None and len(text) <= _CACHED_CHARACTERS
-            verdict = judge_once(schema, text) if cached else judge(schema, document)
-            errors = list(verdict.errors)
+        if self._known is not None:
+            verdict = library.verdict(schema, self._known)
+            errors: Sequence[GraphQLError] = verdict.errors
             if not errors and execution._provided_operation_name is None and verdict.operations > 1:
                 # Strawberry would run the first; the specification says that it must not be guessed.
                 errors = [RequestError("there are several operations: say which in `operationName`", "BAD_REQUEST")]
-            if not errors and verdict.sizes_vary:
-                errors, _ = _beyond_limits(schema, document, execution.variables or {})
-            execution.pre_execution_errors = errors
+            errors = errors or judge_request(schema, self._known.document, verdict, execution.variables or {})
+            execution.pre_execution_errors = list(errors)
         yield
+
+    async def on_execute(self) -> AsyncIterator[None]:
+        """Of a subscription, this is its beginning alone."""
+        most: float = self.execution_context.context.caller.desk.limits.operation_seconds
+        try:
+            async with asyncio.timeout(most):
+                yield
+        except TimeoutError:
+            message = f"the operation was ended after {most:g} s: ask for less at once"
+            raise RequestError(message, "OPERATION_TIMEOUT") from None

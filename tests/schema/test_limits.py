@@ -1,13 +1,17 @@
 """Documents made to hurt are refused early; sensible ones pass, and are read and judged once."""
 
+import json
 import time
+from typing import Any
 
 import pytest
 from graphql import get_introspection_query
 
 from resolvers.desk import Limits
 from schema import limits
-from tests.schema.door import Tenant
+from schema.limits import library
+from tests.receivers import Answer, Receiver
+from tests.schema.door import Tenant, opened
 
 
 def bomb(links: int) -> str:
@@ -63,25 +67,132 @@ HOSTILE = {
         "{ __schema { types { fields { type { fields { type { fields { type { fields { name } } } } } } } } } }",
         "GRAPHQL_VALIDATION_FAILED",
     ),
-    "directives": ("{ viewer " + "@x " * 900 + "{ scopes } }", "GRAPHQL_VALIDATION_FAILED"),
+    "directives": ("{ viewer " + "@x " * 900 + "{ scopes } }", "QUERY_TOO_LARGE"),
+    "directives that there are": ("{ viewer " + "@skip(if: false) " * 200 + "{ scopes } }", "QUERY_TOO_LARGE"),
+    "directives of operations": ("query " + "@x " * 900 + "{ viewer { scopes } }", "QUERY_TOO_LARGE"),
+    "directives of variables": ("query($a: Int " + "@x " * 900 + ") { viewer { scopes } }", "QUERY_TOO_LARGE"),
+    "directives of fragments": ("{ ...F } fragment F on Query " + "@x " * 900 + "{ __typename }", "QUERY_TOO_LARGE"),
     "unknown fields": ("{" + " ".join(f"nope{i}" for i in range(1900)) + "}", "GRAPHQL_VALIDATION_FAILED"),
     "operations": (" ".join(f"query Q{i} {{ viewer {{ scopes }} }}" for i in range(200)), "QUERY_TOO_LARGE"),
     "a circle of fragments": (
         "{ ...A } fragment A on Query { ...B } fragment B on Query { ...A }",
         "GRAPHQL_VALIDATION_FAILED",
     ),
+    "an unused fragment bomb": (bomb(80).replace("{ ...F0 }", "{ __typename }"), "GRAPHQL_VALIDATION_FAILED"),
+    "an unused fragment of the same field": (
+        "{ __typename } fragment F on Viewer {" + "scopes " * 1900 + "}",
+        "GRAPHQL_VALIDATION_FAILED",
+    ),
+    "a second fragment of the same name": (
+        "{ ...F } fragment F on Viewer {" + "scopes " * 1900 + "} fragment F on Query { __typename }",
+        "GRAPHQL_VALIDATION_FAILED",
+    ),
+    "definitions of types": ("{ __typename } type A {" + "a: Int " * 600 + "}", "GRAPHQL_VALIDATION_FAILED"),
+    "variables": (
+        "query(" + " ".join(f"$v{i}: Int" for i in range(450)) + ") { viewer { scopes } }",
+        "GRAPHQL_VALIDATION_FAILED",
+    ),
+    "lists of lists in a type": (f"query($v: {'[' * 500}Int{']' * 500}) {{ __typename }}", "GRAPHQL_PARSE_FAILED"),
+    "a list of lists": (f"{{ eventTypes(matching: {'[' * 400}{']' * 400}) {{ name }} }}", "GRAPHQL_PARSE_FAILED"),
+    "objects in objects": (
+        f"{{ webhooks(filter: {'{a:' * 400}1{'}' * 400}) {{ nodes {{ id }} }} }}",
+        "GRAPHQL_PARSE_FAILED",
+    ),
+    "a wide object": (
+        "{ webhooks(filter: {" + " ".join(f"a{i}: 1" for i in range(600)) + "}) { nodes { id } } }",
+        "QUERY_TOO_LARGE",
+    ),
+    "a long list": ("{ eventTypes(matching: [" + '"a" ' * 1900 + "]) { name } }", "QUERY_TOO_LARGE"),
+    "a huge default": ("query($m: [String!] = [" + '"a" ' * 1900 + "]) { __typename }", "QUERY_TOO_LARGE"),
+    "a huge string": ('{ eventTypes(matching: ["%s"]) { name } }' % ("a" * 900_000), "GRAPHQL_PARSE_FAILED"),
+    "escapes": ('{ eventTypes(matching: ["%s"]) { name } }' % ("\\u0061" * 140_000), "GRAPHQL_PARSE_FAILED"),
+    "a block of lines": ('{ eventTypes(matching: ["""%s"""]) { name } }' % ("a\n" * 100_000), "GRAPHQL_PARSE_FAILED"),
+    "a long comment": ("#" + "x" * 900_000 + "\n{ __typename }", "GRAPHQL_PARSE_FAILED"),
+    "many comments": ("#\n" * 30_000 + "{ __typename }", "GRAPHQL_PARSE_FAILED"),
+    "blanks": (" " * 900_000 + "{ __typename }", "GRAPHQL_PARSE_FAILED"),
+    "a huge number": ("{ webhooks(first: %s) { nodes { id } } }" % ("9" * 60_000), "QUERY_TOO_LARGE"),
+    "a huge default number": (
+        "query($n: Int = %s) { webhooks(first: $n) { nodes { id } } }" % ("9" * 60_000),
+        "QUERY_TOO_LARGE",
+    ),
+    "a huge name": ("{ " + "a" * 60_000 + " }", "GRAPHQL_VALIDATION_FAILED"),
 }
+
+
+async def refused(tenant: Tenant, document: str, **variables: Any) -> list[Any]:
+    """The errors of an answer without data."""
+    began = time.process_time()
+    answer = await tenant.ask(document, **variables)
+    assert time.process_time() - began < 1  # seconds of processor; without the limits some of these take minutes
+    assert "data" not in answer
+    errors: list[Any] = answer["errors"]
+    return errors
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_a_hostile_document_is_refused_before_it_costs_anything(acme: Tenant, name: str) -> None:
     document, code = HOSTILE[name]
-    began = time.process_time()
-    answer = await acme.ask(document)
-    assert time.process_time() - began < 1  # seconds of processor; without the limits some of these take minutes
-    assert "data" not in answer
-    assert {error["extensions"]["code"] for error in answer["errors"]} == {code}
-    assert len(answer["errors"]) <= limits.MAX_ERRORS + 1
+    errors = await refused(acme, document)
+    assert {error["extensions"]["code"] for error in errors} == {code}
+    assert len(errors) <= limits.MAX_ERRORS + 1
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_a_hostile_document_is_refused_over_and_over(acme: Tenant, name: str) -> None:
+    """What is remembered of a document is no way round its limits."""
+    document, code = HOSTILE[name]
+    for _ in range(2):
+        assert {error["extensions"]["code"] for error in await refused(acme, document)} == {code}
+
+
+TYPES = "query($m: [String!]) { eventTypes(matching: $m) { name } }"
+WEBHOOKS = "query($f: WebhookFilterInput) { webhooks(filter: $f) { nodes { id } } }"
+PUBLISH = "mutation($i: [PublishEventInput!]!) { publishEvents(input: $i) { __typename } }"
+HOSTILE_VARIABLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "a long list": (TYPES, {"m": ["a"] * 150_000}),
+    "a long list of what it must not hold": (TYPES, {"m": [17] * 150_000}),
+    "a long list of lists": (TYPES, {"m": [["a"]] * 80_000}),
+    "a long list within": (WEBHOOKS, {"f": {"status": ["NOPE"] * 100_000}}),
+    "unknown fields": (WEBHOOKS, {"f": {f"a{i}": 1 for i in range(50_000)}}),
+    "events": (PUBLISH, {"i": [{"type": "a", "data": 1}] * 20_000}),
+    "no events": (PUBLISH, {"i": [{"x": 1}] * 50_000}),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_VARIABLES)
+async def test_huge_variables_are_refused_before_they_are_looked_at_one_by_one(acme: Tenant, name: str) -> None:
+    document, variables = HOSTILE_VARIABLES[name]
+    [error] = await refused(acme, document, **variables)
+    assert error["extensions"]["code"] == "QUERY_TOO_LARGE"
+    assert error["message"] == "the variables hold more than 6000 values: send them in several requests"
+
+
+async def test_data_within_the_variables_is_not_counted_and_a_thousand_events_pass(acme: Tenant) -> None:
+    now, data = "2026-11-21T00:00:00Z", {"n": list(range(20))}
+    events = [{"type": "a", "data": data, "occurredAt": now, "idempotencyKey": str(i)} for i in range(1000)]
+    assert await acme.data(PUBLISH, i=events) == {"__typename": "PublishEventsPayload"}
+    assert await acme.data(PUBLISH, i=[*events, events[0]]) == {"__typename": "ValidationFailed"}
+
+
+async def test_a_list_of_operations_is_refused_unread(acme: Tenant) -> None:
+    body = json.dumps([{"query": "{ __typename }"}] * 20_000).encode()
+    headers = {"authorization": f"Bearer {acme.token}", "content-type": "application/json"}
+    read = library.read
+    answer = await acme.door.client.post("/graphql", content=body, headers=headers)
+    assert (answer.status_code, library.read) == (400, read)
+
+
+async def test_an_operation_that_takes_too_long_is_ended(database_url: str) -> None:
+    create = """mutation($u: String!) { createWebhook(input: { url: $u, eventPatterns: ["*"] }) {
+      ... on CreateWebhookPayload { webhook { id } } } }"""
+    test = "mutation($i: ID!) { testWebhook(input: { id: $i }) { __typename } }"
+    async with Receiver(Answer(delay=30)) as receiver, opened(database_url, operation_seconds=0.2) as door:
+        acme = await door.tenant("Acme")
+        webhook = (await acme.data(create, u=receiver.url))["webhook"]["id"]
+        [error] = (await acme.ask(test, i=webhook))["errors"]
+        assert error["message"] == "the operation was ended after 0.2 s: ask for less at once"
+        assert error["extensions"] == {"code": "OPERATION_TIMEOUT"}
+        assert await acme.data("{ viewer { organization { id } } }") == {"organization": {"id": acme.id}}
 
 
 SENSIBLE = {
@@ -135,17 +246,29 @@ async def test_a_page_of_more_than_a_hundred_is_refused_naming_the_argument(acme
 async def test_a_document_is_read_and_judged_once_however_often_it_comes(acme: Tenant) -> None:
     document = "query Once($id: ID!) { webhook(id: $id) { id url name } }"
     await acme.ask(document, id="whk_1")
-    read, judged = limits.read_once.cache_info().misses, limits.judge_once.cache_info().misses
+    before = library.read, library.judged
     for i in range(20):
         await acme.ask(document, id=f"whk_{i}")
-    assert (limits.read_once.cache_info().misses, limits.judge_once.cache_info().misses) == (read, judged)
+    assert (library.read, library.judged) == before
 
 
 async def test_a_very_long_document_is_not_kept(acme: Tenant) -> None:
-    kept = limits.read_once.cache_info().currsize
+    kept = len(library)
     answer = await acme.ask(f'{{ eventTypes(matching: ["{"a" * 20_000}"]) {{ name }} }}')
     assert answer == {"data": {"eventTypes": []}}
-    assert limits.read_once.cache_info().currsize == kept
+    assert len(library) == kept
+
+
+async def test_of_many_documents_the_latest_are_kept(acme: Tenant) -> None:
+    for i in range(300):
+        await acme.ask(f"query Q{i} {{ __typename }}")
+    assert len(library) == 256
+    before = library.read
+    await acme.ask("query Q299 { __typename }")
+    await acme.ask("query Q44 { __typename }")
+    assert library.read == before
+    await acme.ask("query Q43 { __typename }")
+    assert library.read == before + 1
 
 
 def test_the_depth_that_callers_are_told_is_the_one_that_holds() -> None:
