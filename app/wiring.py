@@ -28,6 +28,7 @@ from workers.announcements import Announcer, Listener
 from workers.courier import Courier
 from workers.engine import Engine, Pace
 from workers.lanes import LaneRules
+from workers.replaying import Replayer
 from workers.resolver import SystemResolver
 from workers.targets import Targets
 from workers.transport import DeliveryTransport
@@ -112,9 +113,10 @@ async def hookline(
 async def delivering(house: House) -> AsyncIterator[None]:
     """Runs the engine and takes arq jobs; at the end, lets what is in flight end, as long as the settings allow."""
     jobs: dict[str, Any] = {"engine": house.engine, "sweep": lambda: sweep(house.desk)}
+    replayer = Replayer(house.desk.ledger, house.desk.clock, house.desk.wake)
     running = asyncio.create_task(house.engine.run())
     try:
-        async with in_background(queue.work(house.make_redis, jobs)):
+        async with in_background(queue.work(house.make_redis, jobs)), in_background(replayer.run()):
             yield
     finally:
         house.engine.stop()

@@ -1,5 +1,6 @@
 """What callers hand in, as plain data, whichever door it came through. Rules are checked by the resolvers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -161,6 +162,16 @@ class EventDraft:
     data: Any
     occurred_at: datetime | None = None
     idempotency_key: str | None = None
+
+
+@dataclass(slots=True)
+class ReplayDraft:
+    """What to make again: exactly one of the four."""
+
+    delivery_ids: Sequence[str] | None = None
+    event_ids: Sequence[str] | None = None
+    failed: MomentRange | None = None
+    missing: MomentRange | None = None
 
 
 @dataclass(slots=True)

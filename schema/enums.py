@@ -8,6 +8,7 @@ from strawberry.types.enum import StrawberryEnumDefinition
 
 from models.attempt import AttemptOutcome
 from models.delivery import DeliveryStatus, DeliveryTrigger
+from models.replay import ReplayStatus
 from models.webhook import DisabledReason, PayloadEnvelope, SignatureScheme, WebhookStatus
 from resolvers.errors import FieldErrorCode
 
@@ -97,6 +98,16 @@ shown(
     },
 )
 shown(
+    ReplayStatus,
+    "Where a replay stands.",
+    {
+        ReplayStatus.QUEUED: "It waits for a worker, or is being counted.",
+        ReplayStatus.RUNNING: "Its deliveries are made, or have yet to end. It rests while the webhook is PAUSED.",
+        ReplayStatus.COMPLETED: "All that was selected was made, and has ended. Final.",
+        ReplayStatus.CANCELED: "Somebody canceled it, or the webhook was disabled or deleted. Final.",
+    },
+)
+shown(
     AttemptOutcome,
     "How one HTTP request ended.",
     {
@@ -142,6 +153,7 @@ __all__ = [
     "DisabledReason",
     "FieldErrorCode",
     "PayloadEnvelope",
+    "ReplayStatus",
     "SignatureScheme",
     "WebhookStatus",
 ]

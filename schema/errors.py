@@ -15,7 +15,7 @@ from strawberry.types.execution import ExecutionContext
 
 from models.webhook import Webhook as WebhookRow
 from resolvers import errors
-from schema.enums import FieldErrorCode
+from schema.enums import DisabledReason, FieldErrorCode, WebhookStatus
 from schema.fields import field
 
 if TYPE_CHECKING:
@@ -141,6 +141,23 @@ class RotationInProgress(UserError):
         )
 
 
+@strawberry.type(
+    description="The webhook is PAUSED or DISABLED. Nothing was changed. `code` is WEBHOOK_NOT_ENABLED.",
+)
+class WebhookNotEnabled(UserError):
+    status: WebhookStatus = strawberry.field(description="What it is. Enable it by `updateWebhook`.")
+    disabled_reason: DisabledReason | None = strawberry.field(description="Why, when it is DISABLED.")
+
+    @classmethod
+    def of(cls, refusal: errors.WebhookNotEnabled) -> "WebhookNotEnabled":
+        return cls(
+            code=refusal.code,
+            message=refusal.message,
+            status=refusal.status,
+            disabled_reason=refusal.disabled_reason,
+        )
+
+
 MEMBERS: dict[type[errors.Refusal], type[UserError]] = {
     errors.ValidationFailed: ValidationFailed,
     errors.NotFound: NotFound,
@@ -150,6 +167,7 @@ MEMBERS: dict[type[errors.Refusal], type[UserError]] = {
     errors.RevisionConflict: RevisionConflict,
     errors.IdempotencyConflict: IdempotencyConflict,
     errors.RotationInProgress: RotationInProgress,
+    errors.WebhookNotEnabled: WebhookNotEnabled,
 }
 """The one table: which refusal becomes which member, wherever a union has that member."""
 

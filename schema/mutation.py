@@ -2,7 +2,7 @@
 
 import strawberry
 
-from resolvers import event_types, events, keys, organizations, webhooks
+from resolvers import event_types, events, keys, organizations, replays, webhooks
 from resolvers.caller import Scope
 from schema.api_key import (
     ApiKey,
@@ -36,6 +36,15 @@ from schema.organization import (
     UpdateOrganizationInput,
     UpdateOrganizationPayload,
     UpdateOrganizationResult,
+)
+from schema.replay import (
+    CancelReplayInput,
+    CancelReplayPayload,
+    CancelReplayResult,
+    Replay,
+    ReplayDeliveriesInput,
+    ReplayDeliveriesPayload,
+    ReplayDeliveriesResult,
 )
 from schema.scopes import RequiresScopes
 from schema.webhook import (
@@ -137,6 +146,24 @@ class Mutation:
         loaders.delivery_by_id.prime(tested.delivery.id, tested.delivery)
         loaders.attempts_of_delivery.prime(tested.delivery.id, [tested.attempt])
         return TestWebhookPayload(delivery=Delivery.of(tested.delivery), attempt=DeliveryAttempt.of(tested.attempt))
+
+    @mutation(
+        description=(
+            "Makes past deliveries again: some by name, or all that failed or are missing in a range, however many. "
+            "They give way to what is new."
+        ),
+        extensions=[RequiresScopes(Scope.DELIVERIES_REPLAY)],
+    )
+    async def replay_deliveries(self, info: Info, input: ReplayDeliveriesInput) -> ReplayDeliveriesResult:
+        replay = await replays.create(info.context.caller, input.webhook_id, input.select.to_draft())
+        return ReplayDeliveriesPayload(replay=Replay.of(replay))
+
+    @mutation(
+        description="Ends a replay: nothing more is made, and what waits of it is canceled.",
+        extensions=[RequiresScopes(Scope.DELIVERIES_REPLAY)],
+    )
+    async def cancel_replay(self, info: Info, input: CancelReplayInput) -> CancelReplayResult:
+        return CancelReplayPayload(replay=Replay.of(await replays.cancel(info.context.caller, input.id)))
 
     @mutation(
         description="Publishes an event to every webhook that wants it. Answers once it is safely stored.",

@@ -10,8 +10,8 @@ from models.ids import Prefix, encode
 @strawberry.interface(
     description=(
         "Anything with an id. Ids are TypeIDs: a prefix that says what it names (`whk_` webhook, `evt_` event, `dlv_` "
-        "delivery, `att_` attempt, `org_` organization, `key_` API key), an underscore, and 26 characters that sort by "
-        "age. The same id is used in GraphQL, in REST and in logs."
+        "delivery, `att_` attempt, `rpl_` replay, `org_` organization, `key_` API key), an underscore, and 26 "
+        "characters that sort by age. The same id is used in GraphQL, in REST and in logs."
     )
 )
 class Node:

@@ -7,7 +7,7 @@ import strawberry
 from strawberry.types.arguments import StrawberryArgumentAnnotation
 
 from models.ids import Prefix, encode, prefix_of
-from resolvers import deliveries, event_types, events, keys, organizations, previews, signatures, webhooks
+from resolvers import deliveries, event_types, events, keys, organizations, previews, replays, signatures, webhooks
 from resolvers.caller import Caller, Scope
 from resolvers.errors import NotFound
 from resolvers.inputs import WebhookFilter
@@ -28,6 +28,7 @@ from schema.node import Node
 from schema.organization import Organization, Viewer
 from schema.paging import After, Before, Connection, CountedConnection, First, Last, given, page_request
 from schema.preview import DeliveryPreview, PreviewDeliveryInput, PreviewDeliveryResult
+from schema.replay import Replay
 from schema.scopes import RequiresScopes
 from schema.signature import CheckSignatureInput, CheckSignatureResult, SignatureReport
 from schema.webhook import OrderDirection, Webhook, WebhookFilterInput, WebhookOrder, WebhookOrderField, headers_of
@@ -163,6 +164,13 @@ class Query:
         return [EventType.of(row) for row in await event_types.list_(info.context.caller, given(matching))]
 
     @field(
+        description="One replay; null when your organization has none with this id.",
+        extensions=[RequiresScopes(Scope.DELIVERIES_READ)],
+    )
+    async def replay(self, info: Info, id: Annotated[strawberry.ID, _id(Prefix.REPLAY)]) -> Replay | None:
+        return await _or_none(_replay(info.context.caller, id))
+
+    @field(
         description="The organization's API keys, the latest first, revoked and expired ones included.",
         extensions=[RequiresScopes(Scope.ADMIN)],
     )
@@ -246,6 +254,10 @@ async def _attempt(caller: Caller, id: str) -> DeliveryAttempt:
     return DeliveryAttempt.of(await deliveries.attempt(caller, id))
 
 
+async def _replay(caller: Caller, id: str) -> Replay:
+    return Replay.of(await replays.get(caller, id))
+
+
 async def _api_key(caller: Caller, id: str) -> ApiKey:
     for row in await keys.list_(caller):
         if id == encode(Prefix.API_KEY, row.id):
@@ -264,6 +276,7 @@ _NODES: dict[Prefix | None, Callable[[Caller, str], Awaitable[Node]]] = {
     Prefix.EVENT: _event,
     Prefix.DELIVERY: _delivery,
     Prefix.ATTEMPT: _attempt,
+    Prefix.REPLAY: _replay,
     Prefix.API_KEY: _api_key,
     Prefix.ORGANIZATION: _organization,
 }

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from uuid import UUID
 
 from tortoise.backends.base.client import BaseDBAsyncClient
@@ -27,14 +28,20 @@ from workers.lanes import Wake
 
 log = logging.getLogger("hookline.replays")
 
-WAITING_MOST = 1000
-"""Deliveries made by replays that may be due at one webhook at once."""
-BATCH = 500
-"""Deliveries made in one step, and so the room that there must be before one is made."""
-LOOKED_AT_ONCE = 2000
-"""Rows examined in one step."""
-SETTLING_MS = 1000
-"""What was being written when a range ended is committed by then."""
+
+@dataclass(frozen=True, slots=True)
+class ReplayPace:
+    """How much of a replay is done at once."""
+
+    waiting: int = 1000
+    """Deliveries made by replays that may be due at one webhook at once."""
+    batch: int = 500
+    """Deliveries made in one step, and so the room that there must be before it is taken."""
+    looked_at: int = 2000
+    """Rows examined in one step."""
+    settling_ms: int = 1000
+    """How long a range that has just ended rests: what was being written in it is committed by then."""
+
 
 _BUSY_SECONDS = 0.02
 _WAITING_SECONDS = 0.1
@@ -85,7 +92,14 @@ class Replayer:
             log.warning("could not replay, will go on trying: %s", error or type(error).__name__)
 
 
-async def advance(ledger: Ledger, wake: Wake, now: int, replay_id: UUID, webhook_id: UUID) -> bool:
+async def advance(
+    ledger: Ledger,
+    wake: Wake,
+    now: int,
+    replay_id: UUID,
+    webhook_id: UUID,
+    pace: ReplayPace = ReplayPace(),
+) -> bool:
     """One step of a replay. False: there was nothing to do now, or somebody else is doing it."""
     made = 0
     with suppress(_Outrun):
@@ -93,9 +107,9 @@ async def advance(ledger: Ledger, wake: Wake, now: int, replay_id: UUID, webhook
             if not await try_lock(transaction, Lock.REPLAYS, webhook_id):
                 return False
             replay = await Replay.filter(id=replay_id, completed_at__isnull=True).using_db(transaction).first()
-            if replay is None or to_ms(replay.until or replay.created_at) + _settling(replay) > now:
+            if replay is None or (replay.status is ReplayStatus.QUEUED and _is_fresh(replay, now, pace)):
                 return False
-            step = _Step(ledger, transaction, replay, now)
+            step = _Step(ledger, transaction, replay, now, pace)
             made = await step.take()
             if not step.has_moved:
                 return False
@@ -108,11 +122,14 @@ async def advance(ledger: Ledger, wake: Wake, now: int, replay_id: UUID, webhook
 class _Step:
     """What is done to one replay in one transaction."""
 
-    def __init__(self, ledger: Ledger, transaction: BaseDBAsyncClient, replay: Replay, now: int) -> None:
+    def __init__(
+        self, ledger: Ledger, transaction: BaseDBAsyncClient, replay: Replay, now: int, pace: ReplayPace
+    ) -> None:
         self._ledger = ledger
         self._transaction = transaction
         self._replay = replay
         self._now = now
+        self._pace = pace
         self._before = (replay.status, replay.cursor, replay.is_exhausted, replay.completed_at)
 
     @property
@@ -143,26 +160,26 @@ class _Step:
         replay = self._replay
         found = await self._candidates(webhook)
         replay.total += len(_selected(found))
-        if len(found) < LOOKED_AT_ONCE:
+        if len(found) < self._pace.looked_at:
             replay.status, replay.cursor = ReplayStatus.RUNNING, None
         else:
             replay.cursor = found[-1].place
 
     async def _make(self, webhook: Webhook) -> int:
         replay = self._replay
-        room = WAITING_MOST - await self._waiting()
-        if room < BATCH or not await try_lock(self._transaction, Lock.BODIES, shared=True):
+        room = self._pace.waiting - await self._waiting()
+        if room < self._pace.batch or not await try_lock(self._transaction, Lock.BODIES, shared=True):
             return 0
         found = await self._candidates(webhook)
-        chosen = _selected(found)[:BATCH]
+        chosen = _selected(found)[: self._pace.batch]
         if chosen:
             await self._ledger.append_repeats(
                 [self._repeat(one) for one in chosen], self._now, within=self._transaction
             )
             replay.enqueued += len(chosen)
-        if len(chosen) == BATCH:
+        if len(chosen) == self._pace.batch:
             replay.cursor = chosen[-1].place
-        elif len(found) == LOOKED_AT_ONCE:
+        elif len(found) == self._pace.looked_at:
             replay.cursor = found[-1].place
         else:
             replay.is_exhausted = True
@@ -195,7 +212,7 @@ class _Step:
             )
 
     async def _candidates(self, webhook: Webhook) -> list[Candidate]:
-        return await candidates(self._transaction, self._replay, webhook.event_patterns, LOOKED_AT_ONCE)
+        return await candidates(self._transaction, self._replay, webhook.event_patterns, self._pace.looked_at)
 
     async def _waiting(self) -> int:
         """How many deliveries made by replays are due at the webhook, or being sent. Counts no further than it must."""
@@ -205,7 +222,7 @@ class _Step:
             replay_id__isnull=False,
             trigger=DeliveryTrigger.REPLAY,
         )
-        return len(await due.using_db(self._transaction).limit(WAITING_MOST).values_list("id", flat=True))
+        return len(await due.using_db(self._transaction).limit(self._pace.waiting).values_list("id", flat=True))
 
     def _repeat(self, one: Candidate) -> Repeat:
         replay = self._replay
@@ -219,5 +236,6 @@ def _selected(found: list[Candidate]) -> list[Candidate]:
     return [one for one in found if one.is_selected]
 
 
-def _settling(replay: Replay) -> int:
-    return SETTLING_MS if replay.until is not None else 0
+def _is_fresh(replay: Replay, now: int, pace: ReplayPace) -> bool:
+    """Whether its range has ended so lately that somebody may yet be writing in it."""
+    return replay.until is not None and now < to_ms(replay.until) + pace.settling_ms

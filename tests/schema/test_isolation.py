@@ -15,9 +15,9 @@ from graphql import GraphQLObjectType
 from tortoise import Tortoise
 
 from models.ids import Prefix, decode, encode, prefix_of
-from resolvers import event_types, events, webhooks
+from resolvers import event_types, events, replays, webhooks
 from resolvers.caller import Scope
-from resolvers.inputs import EventDraft, EventTypeDraft, WebhookDraft
+from resolvers.inputs import EventDraft, EventTypeDraft, ReplayDraft, WebhookDraft
 from tests.receivers import Receiver
 from tests.schema.door import Door, Tenant, opened
 from tests.schema.everything import SCHEMA, document, required_scopes, root_fields
@@ -64,6 +64,8 @@ async def fill(door: Door, name: str, receiver: Receiver) -> Filled:
     webhook = (await webhooks.create(caller, draft)).webhook
     event = (await events.publish(caller, EventDraft(happened, {"of": name}))).event
     tested = await webhooks.test(caller, encode(Prefix.WEBHOOK, webhook.id), data={"of": name})
+    again = ReplayDraft(event_ids=[encode(Prefix.EVENT, event.id)])
+    replay = await replays.create(caller, encode(Prefix.WEBHOOK, webhook.id), again)
     made.ids = {
         "organization": made.tenant.id,
         "key": encode(Prefix.API_KEY, caller.key.id),
@@ -71,6 +73,7 @@ async def fill(door: Door, name: str, receiver: Receiver) -> Filled:
         "event": encode(Prefix.EVENT, event.id),
         "delivery": encode(Prefix.DELIVERY, tested.delivery.id),
         "attempt": encode(Prefix.ATTEMPT, tested.attempt.id),
+        "replay": encode(Prefix.REPLAY, replay.id),
     }
     lists = await made.tenant.data(
         "{ webhooks { edges { cursor } } deliveries { edges { cursor } } events { edges { cursor } } }"
@@ -110,7 +113,7 @@ def ways_to_ask(name: str, of: Filled) -> Iterator[dict[str, Any]]:
     match name:
         case "viewer" | "apiKeys":
             yield {}
-        case "node" | "webhook" | "event" | "delivery":
+        case "node" | "webhook" | "event" | "delivery" | "replay":
             yield from ({"id": each} for each in of.ids.values())
         case "webhooks":
             yield from pages
@@ -156,6 +159,14 @@ def ways_to_change(name: str, of: Filled) -> Iterator[Any]:
             yield from (each | {"name": "taken over", "status": "DISABLED"} for each in ids)
         case "deleteWebhook" | "expirePreviousWebhookSecret" | "deleteOrganization" | "revokeApiKey" | "testWebhook":
             yield from ids
+        case "cancelReplay":
+            yield from ids
+        case "replayDeliveries":
+            webhook_ids = {"webhookId": of.ids["webhook"]}
+            yield webhook_ids | {"select": {"missing": {"since": "2000-01-01T00:00:00Z"}}}
+            yield webhook_ids | {"select": {"failed": {"since": "2000-01-01T00:00:00Z"}}}
+            yield webhook_ids | {"select": {"eventIds": [of.ids["event"]]}}
+            yield webhook_ids | {"select": {"deliveryIds": [of.ids["delivery"]]}}
         case "rotateWebhookSecret":
             yield from (each | {"force": True, "overlapSeconds": 0} for each in ids)
         case "publishEvent":
@@ -326,6 +337,7 @@ WITHIN = {
     "Event.deliveries": ("events:read", 'event(id: "{event}") {{ {field} {{ totalCount }} }}'),
     "Delivery.event": ("deliveries:read", 'delivery(id: "{delivery}") {{ {field} {{ id }} }}'),
     "Delivery.webhook": ("deliveries:read", 'delivery(id: "{delivery}") {{ {field} {{ id }} }}'),
+    "Replay.webhook": ("deliveries:read", 'replay(id: "{replay}") {{ {field} {{ id }} }}'),
     "AttemptRequest.body": (
         "deliveries:read",
         'delivery(id: "{delivery}") {{ lastAttempt {{ request {{ {field} }} }} }}',
@@ -372,6 +384,7 @@ async def test_a_guarded_field_below_the_roots_needs_its_own_scope(world: World,
         ("event", "events:read"),
         ("delivery", "deliveries:read"),
         ("attempt", "deliveries:read"),
+        ("replay", "deliveries:read"),
         ("key", "admin"),
         ("organization", None),
     ],
@@ -393,6 +406,7 @@ async def test_a_foreign_id_and_one_that_never_was_look_the_same(world: World) -
         "event": "evt_01jx5s3k9pe8ratq6y2m4c7v0b",
         "delivery": "dlv_01jx5s3k9pe8ratq6y2m4c7v0b",
         "attempt": "att_01jx5s3k9pe8ratq6y2m4c7v0b",
+        "replay": "rpl_01jx5s3k9pe8ratq6y2m4c7v0b",
         "key": "key_01jx5s3k9pe8ratq6y2m4c7v0b",
     }
     for kind, unknown in never.items():
@@ -403,7 +417,8 @@ async def test_a_foreign_id_and_one_that_never_was_look_the_same(world: World) -
 
 
 def _mutations_by_id() -> Iterator[str]:
-    for name in ("updateWebhook", "deleteWebhook", "rotateWebhookSecret", "testWebhook", "revokeApiKey"):
+    of_webhooks = ("updateWebhook", "deleteWebhook", "rotateWebhookSecret", "testWebhook")
+    for name in (*of_webhooks, "revokeApiKey", "cancelReplay"):
         yield f"mutation($id: ID!) {{ {name}(input: {{ id: $id }}) {{ ... on UserError {{ code message }} }} }}"
 
 
