@@ -1,4 +1,4 @@
-"""All contracts beside each other, on both databases; what holds for each of them; and what a page is worth."""
+"""All contracts beside each other; what holds for each of them; and what a page is worth."""
 
 import asyncio
 import base64
@@ -8,7 +8,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,16 +39,7 @@ CREATIONS: dict[str, tuple[str, Json]] = {
 """For each contract, where and with what a webhook is created."""
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_kind(request: pytest.FixtureRequest) -> str:
-    kind: str = request.param
-    return kind
-
-
-@pytest.fixture
-async def api(database_url: str) -> AsyncIterator[Rest]:
-    async with rest(database_url) as made:
-        yield made
+both_databases = pytest.mark.parametrize("database_kind", ["sqlite", "postgresql"])
 
 
 async def created(old: OldCaller, **changes: Json) -> Json:
@@ -73,6 +63,7 @@ def hexed(secret: str, message: bytes) -> str:
 # ── one event, five receivers, five forms ───────────────────────────────────────────────────────────────────────
 
 
+@both_databases
 async def test_one_event_reaches_five_receivers_each_in_its_own_form(database_url: str) -> None:
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(lenient(database_url))
@@ -172,12 +163,14 @@ async def test_a_creation_repeated_under_its_idempotency_key_is_done_once(api: R
     assert await Webhook.all().count() == 1
 
 
+@both_databases
 async def test_numbers_are_each_given_once_however_many_ask_at_once(api: Rest) -> None:
     old = await caller(api, "factorial")
     made = await asyncio.gather(*(created(old, company_id=company) for company in range(8)))
     assert sorted(one["id"] for one in made) == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
+@both_databases
 async def test_one_name_is_taken_once_however_many_ask_at_once(api: Rest) -> None:
     old = await caller(api, "verifik")
     path, body = CREATIONS["verifik"]
@@ -185,6 +178,7 @@ async def test_one_name_is_taken_once_however_many_ask_at_once(api: Rest) -> Non
     assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409, 409]
 
 
+@both_databases
 async def test_attempts_are_found_on_either_database(database_url: str) -> None:
     async with lenient(database_url) as api, Receiver(500) as receiver:
         old = await caller(api, "agentmessage")
