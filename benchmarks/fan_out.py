@@ -84,8 +84,7 @@ async def _matching(running: Running, stand: Stand, webhooks: int, shape: str, r
         answered = await by_hands(running.client, [running.publication(event_of(0))], 1)
         changed.append(answered.milliseconds(0.5))
     return {
-        "webhooks": f"{webhooks:,}",
-        "patterns like": shape % "7",
+        "webhooks": f"{webhooks:,} like {shape % 7}",
         "known type, ms": round(known.milliseconds(0.5), 2),
         "new type, ms": round(unknown.milliseconds(0.5), 2),
         "after a change, ms": round(quantile(changed, 0.5), 1),

@@ -94,7 +94,7 @@ def _bars(label: str, *columns: str) -> Callable[[Any, list[Row]], None]:
         axes.set_yticks(range(len(rows)), [str(row[label]) for row in rows])
         axes.invert_yaxis()
         axes.margins(x=0.15)
-        axes.legend(loc="lower right", fontsize="small")
+        axes.figure.legend(loc="outside lower center", ncols=len(columns), fontsize="small", frameon=False)
 
     return draw
 
