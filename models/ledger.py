@@ -5,8 +5,9 @@ that says whether it won; the statements are in `ledger_postgres` and `ledger_sq
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from models.attempt import AttemptOutcome
 from models.delivery import DeliveryStatus, DeliveryTrigger
 from models.webhook import DisabledReason
 
+NOTHING: Mapping[UUID, int] = MappingProxyType({})
 LEASE_SLACK_MS = 15_000
 """A lease lasts the webhook's timeout and this, so that a settling which waits for the database is in time."""
 
@@ -166,11 +168,12 @@ class Settled:
 
 
 def left_for_replays(
-    claimed: Iterable[UUID], wanted: Mapping[UUID, int], replayed: Collection[UUID]
+    claimed: Iterable[UUID], wanted: Mapping[UUID, int], replayed: Mapping[UUID, int]
 ) -> dict[UUID, int]:
     """How many more to claim of each webhook, from its replays, when these were claimed of what is new."""
     found = Counter(claimed)
-    return {i: wanted[i] - found[i] for i in replayed if wanted.get(i, 0) > found[i]}
+    left = {i: min(wanted.get(i, 0) - found[i], most) for i, most in replayed.items()}
+    return {i: n for i, n in left.items() if n > 0}
 
 
 def replay_counts(settlements: Iterable[Settlement]) -> list[tuple[UUID, int, int]]:
@@ -228,11 +231,11 @@ class Ledger(Protocol):
         ...
 
     async def claim(
-        self, now: int, wanted: Mapping[UUID, int], replayed: Collection[UUID] = frozenset()
+        self, now: int, wanted: Mapping[UUID, int], replayed: Mapping[UUID, int] = NOTHING
     ) -> list[Claimed]:
         """Takes up to so many due deliveries of each webhook, the longest due first, each under a lease.
 
-        What replays made comes behind everything else, and only of the webhooks that `replayed` names.
+        What replays made comes behind everything else, and at most as many as `replayed` says.
 
         Finds retries that have come due and deliveries whose lease ran out; for the latter an ABANDONED attempt is
         recorded. Those of a PAUSED webhook are parked instead, those of a DISABLED or deleted one canceled.

@@ -4,7 +4,7 @@ See `models.ledger` for what each method does.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -20,6 +20,7 @@ from models.ledger import (
     ATTEMPT_COLUMNS,
     COUNT_ENDED,
     LEASE_SLACK_MS,
+    NOTHING,
     AttemptRecord,
     Claimed,
     EarlierUse,
@@ -231,7 +232,7 @@ class PostgresLedger:
             return [WaitingLane(*row) for row in await connection.fetch(_LANES)]
 
     async def claim(
-        self, now: int, wanted: Mapping[UUID, int], replayed: Collection[UUID] = frozenset()
+        self, now: int, wanted: Mapping[UUID, int], replayed: Mapping[UUID, int] = NOTHING
     ) -> list[Claimed]:
         async with self._transaction() as connection:
             rows = await connection.fetch(_CLAIM, now, list(wanted.keys()), list(wanted.values()))

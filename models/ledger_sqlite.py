@@ -7,7 +7,7 @@ the statements in it.
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from models.ledger import (
     ATTEMPT_COLUMNS,
     COUNT_ENDED,
     LEASE_SLACK_MS,
+    NOTHING,
     AttemptRecord,
     Claimed,
     EarlierUse,
@@ -208,7 +209,7 @@ class SqliteLedger:
         return await self._run(work)
 
     async def claim(
-        self, now: int, wanted: Mapping[UUID, int], replayed: Collection[UUID] = frozenset()
+        self, now: int, wanted: Mapping[UUID, int], replayed: Mapping[UUID, int] = NOTHING
     ) -> list[Claimed]:
         def work(db: sqlite3.Connection) -> list[Claimed]:
             taken = []

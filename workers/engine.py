@@ -184,12 +184,15 @@ class Engine:
                 self._lanes.postpone(webhook_id, now + _RATE_STEP_MS)
         if not wanted:
             return 0
-        claimed = await self._ledger.claim(now, wanted, self._replaying.keys() & wanted.keys())
+        replayed = {i: self._lanes.room_for_replays(i) for i in self._replaying.keys() & wanted.keys()}
+        claimed = await self._ledger.claim(now, wanted, replayed)
         await self._start(claimed)
         found = Counter(one.webhook_id for one in claimed)
+        repeats = Counter(one.webhook_id for one in claimed if one.replay_id is not None)
         for webhook_id, most in wanted.items():
             if found[webhook_id] < most:
-                self._lanes.note_empty(webhook_id)
+                if webhook_id not in replayed or repeats[webhook_id] < replayed[webhook_id]:
+                    self._lanes.note_empty(webhook_id)
                 if webhook_id in rates:
                     await self._ledger.refund(webhook_id, most - found[webhook_id])
         return len(claimed)
@@ -214,7 +217,7 @@ class Engine:
                 continue
             task = asyncio.create_task(self._send(one, event, target))
             self._in_flight[task] = one
-            self._lanes.began(one.webhook_id, one.organization_id)
+            self._lanes.began(one.webhook_id, one.organization_id, replayed=one.replay_id is not None)
             task.add_done_callback(self._landed)
         if unsendable:
             # Deleted meanwhile, and then the next claim cancels them; or sealed under a key that the operator has
@@ -229,7 +232,8 @@ class Engine:
             self._results.append(settlement)
             self._some_results.set()
         finally:
-            self._lanes.ended(claimed.webhook_id, outcome, status, self._clock())
+            replayed = claimed.replay_id is not None
+            self._lanes.ended(claimed.webhook_id, outcome, status, self._clock(), replayed=replayed)
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         del self._in_flight[task]

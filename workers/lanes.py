@@ -39,6 +39,8 @@ class LaneRules:
 
     most_in_flight: int = 100
     """Requests to one webhook at once, from this process."""
+    kept_from_replays: float = 0.25
+    """The part of those that is kept for what is new, or it would wait for a slow receiver to answer a replay first."""
     breaks_to_open: int = 5
     first_pause_ms: int = 2_000
     longest_pause_ms: int = 60_000
@@ -59,6 +61,8 @@ class Lane:
     has_news: bool = False
     """Whether something became due since it was last dealt slots."""
     in_flight: int = 0
+    replayed_in_flight: int = 0
+    """Those among them that a replay made."""
     breaks: int = 0
     rests_until: int = 0
     pause_ms: int = 0
@@ -139,16 +143,32 @@ class Lanes:
             self._served(self._lanes[webhook_id])
         return dealt
 
-    def began(self, webhook_id: UUID, organization_id: UUID) -> None:
-        """A request to it is on its way."""
-        self._lane(webhook_id, organization_id).in_flight += 1
+    def room_for_replays(self, webhook_id: UUID) -> int:
+        """How many more requests made by replays it may have; at least one of them may always be in flight."""
+        lane = self._lanes[webhook_id]
+        return max(int(lane.width * (1 - self._rules.kept_from_replays)), 1) - lane.replayed_in_flight
 
-    def ended(self, webhook_id: UUID, outcome: AttemptOutcome | None, status: int | None, now: int) -> None:
+    def began(self, webhook_id: UUID, organization_id: UUID, *, replayed: bool = False) -> None:
+        """A request to it is on its way."""
+        lane = self._lane(webhook_id, organization_id)
+        lane.in_flight += 1
+        lane.replayed_in_flight += replayed
+
+    def ended(
+        self,
+        webhook_id: UUID,
+        outcome: AttemptOutcome | None,
+        status: int | None,
+        now: int,
+        *,
+        replayed: bool = False,
+    ) -> None:
         """A request to it has ended; `outcome` is None when we broke it off ourselves."""
         lane = self._lanes.get(webhook_id)
         if lane is None:
             return
         lane.in_flight -= 1
+        lane.replayed_in_flight -= replayed
         if outcome in BREAKING:
             lane.breaks += 1
             if lane.breaks >= self._rules.breaks_to_open:

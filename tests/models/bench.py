@@ -85,7 +85,7 @@ class Bench:
     async def claim(self, of_each: int = 100) -> list[Claimed]:
         """Claims up to so many of each webhook that has something waiting."""
         lanes = await self.ledger.lanes()
-        replayed = {lane.webhook_id for lane in lanes if lane.is_replayed}
+        replayed = {lane.webhook_id: of_each for lane in lanes if lane.is_replayed}
         return await self.ledger.claim(self.clock(), {lane.webhook_id: of_each for lane in lanes}, replayed)
 
     async def claim_one(self) -> Claimed:
