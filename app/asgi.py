@@ -34,7 +34,9 @@ def application(
             app.state.house = house
             yield
 
-    graphql = graphql_app(_context_of, graphiql.graphiql_page, max_body_bytes=max_body_bytes)
+    graphql = graphql_app(
+        _context_of, graphiql.graphiql_page, max_body_bytes=max_body_bytes, allowed_origins=allowed_origins
+    )
     app = Starlette(
         lifespan=lifespan,
         max_body_size=max_body_bytes,

@@ -21,7 +21,7 @@ log = logging.getLogger("hookline")
 _SERVER_OPTIONS: dict[str, Any] = {
     "access_log": False,  # one line for each outcome is the resolvers' and the engine's business
     "log_config": None,
-    "http": "httptools",
+    "http": "app.protocol:Protocol",
     "ws": "websockets-sansio",
     "timeout_graceful_shutdown": 30,
     "server_header": False,

@@ -16,6 +16,7 @@ from schema.limits import Documents
 from schema.mutation import Mutation
 from schema.query import Query
 from schema.scalars import SCALARS
+from schema.subscription import Subscription
 
 
 class FreshLoaders(SchemaExtension):
@@ -39,6 +40,7 @@ class Schema(strawberry.Schema):
 schema = Schema(
     query=Query,
     mutation=Mutation,
+    subscription=Subscription,
     types=[ApiKey, DeliveryAttempt],
     extensions=[FreshLoaders, Documents],
     exception_handlers=HANDLERS,

@@ -25,5 +25,10 @@ class Context:
         """The same caller with empty loaders: a loader that outlives its operation would answer with stale rows."""
         return replace(self)
 
+    def for_next_event(self) -> Loaders:
+        """Empties the loaders in place, for the next event of a stream, and answers with them."""
+        self.loaders = Loaders(self.caller)
+        return self.loaders
+
 
 Info = strawberry.Info[Context, Any]

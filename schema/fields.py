@@ -14,6 +14,12 @@ def field(*, description: str, extensions: Sequence[FieldExtension] = ()) -> Cal
     return cast(Callable[[F], F], strawberry.field(description=description, extensions=[*extensions]))
 
 
+def subscription(*, description: str, extensions: Sequence[FieldExtension] = ()) -> Callable[[F], F]:
+    """A field of Subscription. Its resolver is to be a coroutine that answers with the stream, so that what is refused
+    is refused before the stream begins."""
+    return cast(Callable[[F], F], strawberry.subscription(description=description, extensions=[*extensions]))
+
+
 def mutation(*, description: str, extensions: Sequence[FieldExtension] = ()) -> Callable[[F], F]:
     """A field of Mutation."""
     return cast(Callable[[F], F], strawberry.mutation(description=description, extensions=[*extensions]))

@@ -11,28 +11,38 @@ an Accept that neither media type satisfies   406
 a body larger than allowed                    413
 a body that is not application/json           415
 a browser that wants to see a page            the page
+
+Subscriptions come as server-sent events (graphql-sse in distinct mode: `Accept: text/event-stream`) or over a WebSocket
+(graphql-transport-ws; who calls is said by `connection_init` or by the handshake).
 """
 
+import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
 import orjson
 from cross_web import AsyncHTTPRequestAdapter, HTTPException, StarletteRequestAdapter
+from graphql import GraphQLError, get_operation_ast
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData, process_result
 from strawberry.schema.exceptions import InvalidOperationTypeError
-from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import ConnectionInitMessage, SubscribeMessage
 from strawberry.types import ExecutionResult
 
 from schema.api import schema
 from schema.context import Context
+from schema.limits import document_of
 
 JSON = "application/json"
 RESPONSE = "application/graphql-response+json"
@@ -41,6 +51,11 @@ INVALID_STATUS = HTTPStatus.BAD_REQUEST
 
 _LONG_NUMBER = re.compile(r"\d{19}")
 """Such integers orjson would round to floats; an event's data is to arrive as it was sent."""
+
+_CREDENTIALS = ("authorization", "x-api-key", "hookline-organization")
+"""What `connection_init` may say in the place of headers, which browsers cannot set on a WebSocket."""
+_LONGEST_REASON = 120
+"""Of a WebSocket's close frame, in bytes; RFC 6455 leaves 123."""
 
 ContextOf = Callable[[HTTPConnection], Awaitable[Context]]
 Page = Callable[[Request], Response]
@@ -58,14 +73,19 @@ class GraphQLRefused(Exception):
 
 
 def graphql_app(
-    context_of: ContextOf, page: Page | None = None, *, max_body_bytes: int = 8 * 1024 * 1024
+    context_of: ContextOf,
+    page: Page | None = None,
+    *,
+    max_body_bytes: int = 8 * 1024 * 1024,
+    allowed_origins: Sequence[str] = (),
 ) -> "GraphQLApp":
     """The ASGI app that serves the schema, for a Route and a WebSocketRoute alike.
 
     `context_of` says who calls; it raises GraphQLRefused for whoever may not. `page` answers a browser that opens the
     address. Give its Route no smaller `max_body_size` than `max_body_bytes`: Starlette's own 413 is plain text.
+    `allowed_origins`: whose pages may open a WebSocket, besides our own.
     """
-    return GraphQLApp(context_of, page, max_body_bytes)
+    return GraphQLApp(context_of, page, max_body_bytes, allowed_origins)
 
 
 class _Request(StarletteRequestAdapter):
@@ -77,13 +97,88 @@ class _Request(StarletteRequestAdapter):
         return given and given.lower()
 
 
+class _Socket(BaseGraphQLTransportWSHandler[Context, None]):
+    """A WebSocket whose caller is asked for at the start, and again with each operation: keys may be revoked."""
+
+    view: "GraphQLApp"
+    _said: Mapping[str, object] = {}
+
+    async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
+        said: object = message.get("payload") or {}
+        first = not (self.connection_init_received or self.connection_timed_out)
+        if isinstance(said, dict) and first:
+            if self.connection_init_timeout_task:
+                self.connection_init_timeout_task.cancel()
+            self._said = said
+            if not await self._is_known():
+                return
+        await super().handle_connection_init(message)
+
+    async def handle_subscribe(self, message: SubscribeMessage) -> None:
+        if not self.connection_acknowledged or await self._is_known():
+            await super().handle_subscribe(message)
+
+    async def _is_known(self) -> bool:
+        try:
+            socket: WebSocket = self.websocket.ws  # type: ignore[attr-defined]
+            self.context = await self.view.context_of_socket(socket, self._said)
+        except GraphQLRefused as refused:
+            reason = refused.message.encode()[:_LONGEST_REASON].decode(errors="ignore")
+            await self.websocket.close(4403, reason)
+            return False
+        return True
+
+
+class _Events(StreamingResponse):
+    """A stream of server-sent events, which is broken off when the process is to stop: clients then come back.
+
+    A stream that ended in order would tell them that there is no more.
+    """
+
+    open: "set[_Events]" = set()  # noqa: RUF012 — all of this process
+
+    async def stream_response(self, send: Send) -> None:
+        self._streaming = asyncio.create_task(super().stream_response(send))
+        self.open.add(self)
+        try:
+            await self._streaming
+        except asyncio.CancelledError:
+            self._streaming.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._streaming
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():
+                raise
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            self.open.discard(self)
+
+    def break_off(self) -> None:
+        """Ends it without a word."""
+        self._streaming.cancel()
+
+
+def break_off_streams() -> None:
+    """Breaks off every stream of server-sent events in this process. Of WebSockets the server takes care itself."""
+    for events in list(_Events.open):
+        events.break_off()
+
+
 class GraphQLApp(GraphQL[Context, None]):
     """Strawberry's ASGI app, made to keep to the specification."""
 
     request_adapter_class = _Request
+    graphql_transport_ws_handler_class = _Socket
 
-    def __init__(self, context_of: ContextOf, page: Page | None, max_body_bytes: int) -> None:
-        super().__init__(schema, graphql_ide=None, subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,))
+    def __init__(
+        self, context_of: ContextOf, page: Page | None, max_body_bytes: int, allowed_origins: Sequence[str]
+    ) -> None:
+        super().__init__(
+            schema,
+            graphql_ide=None,
+            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
+            allowed_origins=allowed_origins,
+        )
         self._context_of = context_of
         self._page = page
         self._max_body_bytes = max_body_bytes
@@ -93,16 +188,13 @@ class GraphQLApp(GraphQL[Context, None]):
             response = await self._answer(Request(scope, self._bounded(receive)))
             await response(scope, receive, send)
             return
-        try:
-            await super().__call__(scope, receive, send)
-        except GraphQLRefused as refused:
-            await send({"type": "websocket.close", "code": 4000 + refused.status, "reason": refused.message})
+        await super().__call__(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
         accept = request.headers.get("accept")
         if self._page is not None and request.method in ("GET", "HEAD") and _wants_page(request):
             return self._page(request)
-        media = negotiated(accept)
+        media = negotiated(accept) or (JSON if _wants_events(accept) else None)
         if media is None:
             return _error(JSON, 406, "NOT_ACCEPTABLE", f"accept {RESPONSE} or {JSON}")
         if request.method not in ("GET", "POST"):
@@ -115,7 +207,8 @@ class GraphQLApp(GraphQL[Context, None]):
             if isinstance(refused.__cause__, InvalidOperationTypeError):
                 message = f"{refused.__cause__.operation_type.value}s go by POST"
                 return _error(media, 405, "METHOD_NOT_ALLOWED", message, {"allow": "POST"})
-            return _error(media, refused.status_code, "BAD_REQUEST", refused.reason)
+            code = "NOT_ACCEPTABLE" if refused.status_code == 406 else "BAD_REQUEST"
+            return _error(media, refused.status_code, code, refused.reason)
 
     def _bounded(self, receive: Receive) -> Receive:
         """Reads a body up to the limit, whatever its Content-Length says."""
@@ -132,12 +225,44 @@ class GraphQLApp(GraphQL[Context, None]):
         return bounded
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
+        if isinstance(request, WebSocket):
+            return None  # type: ignore[return-value]  # who calls is said by connection_init: see _Socket
         return await self._context_of(request)
+
+    async def context_of_socket(self, socket: WebSocket, said: Mapping[str, object]) -> Context:
+        """Who calls over a WebSocket, by what its `connection_init` said and else by its handshake. As `context_of`."""
+        given = {name.lower(): value for name, value in said.items() if isinstance(value, str)}
+        given = {name: value for name, value in given.items() if name in _CREDENTIALS and value.isascii()}
+        # A key that was said is not to be beaten by one in the handshake, and least of all by a cookie.
+        named = {"authorization", "x-api-key"} & given.keys()
+        dropped = given.keys() | ({"authorization", "x-api-key", "cookie"} if named else set())
+        headers = [item for item in socket.scope["headers"] if item[0].decode("latin-1").lower() not in dropped]
+        headers += [(name.encode(), value.encode()) for name, value in given.items()]
+        return await self._context_of(HTTPConnection({**socket.scope, "headers": headers}))
+
+    async def create_streaming_response(
+        self,
+        request: Request | WebSocket,
+        stream: Callable[[], AsyncIterator[str]],
+        sub_response: Response,
+        headers: Mapping[str, str],
+    ) -> Response:
+        return _Events(stream(), headers=headers)
 
     async def parse_http_body(self, request: AsyncHTTPRequestAdapter) -> GraphQLRequestData | list[GraphQLRequestData]:
         if request.method == "POST" and (request.content_type or "").partition(";")[0].strip() != JSON:
             raise GraphQLRefused(415, "UNSUPPORTED_MEDIA_TYPE", f"send the request as {JSON}")
-        return await super().parse_http_body(request)
+        data = await super().parse_http_body(request)
+        if isinstance(data, list):
+            return data
+        # Some clients accept everything with everything: only what is a subscription, or must be, is streamed.
+        if _is_subscription(data):
+            if data.protocol == "http":
+                reason = "subscriptions are streamed: accept text/event-stream, or open a WebSocket"
+                raise HTTPException(HTTPStatus.NOT_ACCEPTABLE, reason)
+        elif data.protocol == "sse" and negotiated(request.headers.get("accept")) is not None:
+            data = replace(data, protocol="http")
+        return data
 
     def parse_json(self, data: str | bytes) -> Any:
         parsed = super().parse_json(data)
@@ -219,6 +344,20 @@ def _q(parameters: list[str]) -> float:
 def _wants_page(request: Request) -> bool:
     """A browser that opens the address, not one that sends a query."""
     return "text/html" in request.headers.get("accept", "") and "query" not in request.query_params
+
+
+def _wants_events(accept: str | None) -> bool:
+    return accept is not None and "text/event-stream" in accept.lower()
+
+
+def _is_subscription(data: GraphQLRequestData) -> bool:
+    if data.query is None or "subscription" not in data.query:
+        return False
+    try:
+        operation = get_operation_ast(document_of(data.query), data.operation_name)
+    except GraphQLError:  # said later, and better
+        return False
+    return operation is not None and operation.operation.value == "subscription"
 
 
 def _error(media: str, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -6,11 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.requests import HTTPConnection
-from starlette.types import Message
 
-from schema.context import Context
-from schema.http import GraphQLRefused, graphql_app
 from tests.schema.door import MAX_BODY_BYTES, Door, Tenant
 
 JSON = "application/json; charset=utf-8"
@@ -221,22 +217,3 @@ async def test_lists_of_requests_are_refused(acme: Tenant) -> None:
 async def test_every_answer_bears_the_request_id(acme: Tenant) -> None:
     response = await post(acme, {"query": "{ __typename }"}, x_request_id="from-the-caller-1")
     assert response.headers["x-request-id"] == "from-the-caller-1"
-
-
-@pytest.mark.parametrize("status", [401, 403])
-async def test_a_websocket_that_may_not_come_in_is_closed_with_4000_and_the_status(status: int) -> None:
-    async def refuse(connection: HTTPConnection) -> Context:
-        raise GraphQLRefused(status, "NO", "no")
-
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "websocket.connect"}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    scope = {"type": "websocket", "path": "/graphql", "headers": [], "subprotocols": ["graphql-transport-ws"]}
-    await graphql_app(refuse)(scope, receive, send)
-    assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
-    assert sent[1]["code"] == 4000 + status

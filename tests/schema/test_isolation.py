@@ -350,7 +350,7 @@ def guarded_within() -> dict[str, list[str]]:
     return {
         f"{type_.name}.{name}": required_scopes(field)
         for type_ in SCHEMA.type_map.values()
-        if isinstance(type_, GraphQLObjectType) and type_.name not in ("Query", "Mutation")
+        if isinstance(type_, GraphQLObjectType) and type_.name not in ("Query", "Mutation", "Subscription")
         for name, field in type_.fields.items()
         if required_scopes(field)
     }
