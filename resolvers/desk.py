@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from models.ledger import Ledger
 from models.sealing import Sealer
+from resolvers.key_ring import KeyRing
 from workers.address_guard import AddressGuard
 from workers.announcements import Announce
 from workers.courier import Courier
@@ -57,6 +58,8 @@ class Desk:
     """What is watched live in this process."""
     clock: Callable[[], int]
     """Milliseconds since 1970."""
+    keys: KeyRing = field(default_factory=KeyRing)
+    """Tells whose a token is."""
     allow_http: bool = False
     """Whether webhooks may have plain http URLs."""
     api_versions: tuple[str, ...] = ("2026-04-01",)

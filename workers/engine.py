@@ -199,7 +199,8 @@ class Engine:
 
     @property
     def _free(self) -> int:
-        return self._pace.concurrency - len(self._in_flight)
+        # Results that wait to be written count, too: a slow database must not let us claim more than we can settle.
+        return self._pace.concurrency - len(self._in_flight) - len(self._results)
 
     async def _start(self, claimed: Sequence[Claimed]) -> None:
         try:
