@@ -169,6 +169,7 @@ async def test_events_at_the_edge_of_the_rules_are_published(press: Press) -> No
     assert b'"big":1180591620717411303424' in bytes(row.body) or row.type == "a"
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])
 @pytest.mark.parametrize("count", [0, 1001])
 async def test_a_publish_is_of_1_to_1000_events(press: Press, count: int) -> None:
     with pytest.raises(ValidationFailed):
@@ -476,6 +477,7 @@ SCHEMA = {
 }
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])
 @pytest.mark.parametrize(
     ("data", "path"),
     [

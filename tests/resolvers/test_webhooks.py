@@ -275,6 +275,7 @@ async def test_delivery_options_change_one_by_one(caller: Caller) -> None:
         assert (row.timeout_ms, row.max_attempts, row.retry_schedule, row.max_per_second) == expected
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])
 @pytest.mark.parametrize(
     ("patch", "patterns"),
     [
@@ -465,6 +466,7 @@ async def test_a_leaked_secret_is_replaced_without_overlap(house: House, caller:
     await webhooks.rotate_secret(caller, id_of(webhook))  # no overlap is open
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])
 @pytest.mark.parametrize("overlap", [-1, 7 * DAY + 1])
 async def test_an_overlap_is_a_week_at_most(caller: Caller, overlap: int) -> None:
     webhook = await create(caller)
@@ -498,6 +500,7 @@ async def test_an_asymmetric_webhook_rotates_to_an_asymmetric_secret(caller: Cal
 # ── testing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])
 @pytest.mark.parametrize("status", WebhookStatus)
 async def test_a_test_is_sent_at_once_whatever_the_status(lenient: House, status: WebhookStatus) -> None:
     caller = await new_caller(lenient.desk)
@@ -521,6 +524,7 @@ async def test_a_test_is_sent_at_once_whatever_the_status(lenient: House, status
     assert (await Webhook.get(id=created.webhook.id)).status is status
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])
 @pytest.mark.parametrize("answer", [500, 410, 302])
 async def test_a_test_that_fails_is_tried_once_disables_nothing_and_counts_for_nothing(
     lenient: House, answer: int
@@ -561,6 +565,7 @@ async def test_tests_of_a_webhook_are_limited_for_each_by_itself(database_url: s
     assert len(receiver.requests) == 3
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])
 @pytest.mark.parametrize(
     ("given", "path", "code"),
     [
