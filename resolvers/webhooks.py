@@ -127,7 +127,8 @@ async def create(caller: Caller, draft: WebhookDraft) -> Created:
             earlier = await idempotency.take(connection, claim, now, desk.limits.idempotency_hours * 3_600_000)
             if earlier is not None:
                 return Created(await _earlier(caller, connection, claim, earlier), secret=None)
-        await _check_limit(desk, organization, connection)
+        if draft.status is not WebhookStatus.DISABLED:
+            await _check_limit(desk, organization, connection)
         created = drafted(caller, draft, webhook_id, now)
         if draft.contract is not None:
             await _put_contract_id(created.webhook, draft.contract, connection)

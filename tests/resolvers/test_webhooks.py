@@ -207,6 +207,7 @@ async def test_the_limit_counts_what_is_not_disabled(database_url: str) -> None:
         refusal = await refused(create(caller), LimitExceeded)
         assert (refusal.limit, refusal.message) == (2, "webhook limit reached (max 2); delete or disable one first")
         await refused(create(caller, status=PAUSED), LimitExceeded)
+        await create(caller, status=DISABLED)
         await webhooks.update(caller, id_of(first), WebhookChange(status=DISABLED))
         third = await create(caller)
         for status in (ENABLED, PAUSED):
