@@ -3,6 +3,7 @@
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from math import ceil
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
@@ -16,7 +17,7 @@ from app.request_id import RequestIds, request_id_of
 from app.rest.request_id import HEADER
 from app.settings import Settings, read
 from app.wiring import House, hookline
-from resolvers.errors import Forbidden, ValidationFailed
+from resolvers.errors import Forbidden, RateLimited, ValidationFailed
 from schema.context import Context
 from schema.http import GraphQLRefused, graphql_app
 
@@ -83,6 +84,9 @@ async def _context_of(connection: HTTPConnection) -> Context:
         raise GraphQLRefused(401, "UNAUTHENTICATED", refused.message) from None
     except Forbidden as refused:
         raise GraphQLRefused(403, "FORBIDDEN", refused.message) from None
+    except RateLimited as refused:
+        headers = {"retry-after": str(max(1, ceil(refused.retry_after_seconds)))}
+        raise GraphQLRefused(429, refused.code, refused.message, headers) from None
     except ValidationFailed as refused:
         raise GraphQLRefused(400, "BAD_REQUEST", refused.message) from None
     return Context(caller, request_id_of(connection))

@@ -26,16 +26,25 @@ class Unauthenticated(Exception):
 
 
 async def caller_of(connection: HTTPConnection) -> Caller:
-    """The caller behind a request, acting for the organization that the request names.
+    """The caller behind a request, acting for the organization that the request names. Counts the request.
 
-    Raises Unauthenticated; Forbidden for an organization the key may not act for, or that there is not; and
-    ValidationFailed for what cannot name one.
+    Raises Unauthenticated; RateLimited; Forbidden for an organization the key may not act for, or that there is not;
+    and ValidationFailed for what cannot name one.
     """
     return await acting(await authenticated(connection), connection)
 
 
 async def authenticated(connection: HTTPConnection) -> Caller:
-    """Whose key, access token or session it is, acting for its own organization. Raises Unauthenticated, Forbidden."""
+    """Whose key, access token or session it is, acting for its own organization. Counts the request.
+
+    Raises Unauthenticated, RateLimited, Forbidden.
+    """
+    caller = await _known(connection)
+    caller.pay()
+    return caller
+
+
+async def _known(connection: HTTPConnection) -> Caller:
     house: House = connection.app.state.house
     token, is_bearer = _token_of(connection)
     if token is None:
@@ -98,7 +107,7 @@ async def _bearer_of_access_token(house: House, access_tokens: AccessTokens, tok
         created_at=read.issued_at,
         expires_at=read.expires_at,
     )
-    return Caller(house.desk, organization.id, described, read.scopes, read.contract)
+    return Caller(house.desk, organization.id, described, read.scopes, read.contract, organization.id)
 
 
 def token_of(connection: HTTPConnection) -> str | None:

@@ -75,6 +75,7 @@ def settings_of(data: Path) -> Settings:
         master_key=SecretStr(master_key.read_text()),
         allowed_networks=_LOOPBACK,
         allow_http=True,
+        requests_per_second=0,
         drain_seconds=_DRAIN_SECONDS,
     )
 

@@ -22,7 +22,7 @@ from models.ids import Prefix, encode
 from models.moment import from_ms, to_ms
 from resolvers import keys, organizations
 from resolvers.caller import Caller
-from resolvers.errors import Forbidden
+from resolvers.errors import Forbidden, RateLimited
 
 
 def routes() -> list[BaseRoute]:
@@ -34,7 +34,7 @@ async def _session(request: Request) -> Response:
     doors = {"POST": _begun, "DELETE": _ended}
     try:
         return await doors.get(request.method, _told)(request)
-    except (Unauthenticated, Forbidden) as refusal:
+    except (Unauthenticated, Forbidden, RateLimited) as refusal:
         problem = NATIVE.problem_of(refusal, request_id_of(request))
         return _json(problem.status, NATIVE.error_body(problem), dict(problem.headers))
 

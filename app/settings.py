@@ -47,6 +47,10 @@ class Settings(BaseSettings):
     max_webhooks: int = Field(default=50, ge=0, description="Webhooks an organization may have that are not DISABLED.")
     max_payload_bytes: int = Field(default=262_144, ge=1, description="The largest event data, in bytes of JSON.")
     max_body_bytes: int = Field(default=8_388_608, ge=1024, description="The largest request body, in bytes.")
+    requests_per_second: int = Field(
+        default=1000, ge=0, description="What a key may ask of each process, in requests a second; 0: anything."
+    )
+    request_burst: int = Field(default=2000, ge=1, description="How many of them may come at once.")
     operation_seconds: float = Field(
         default=40,
         gt=0,

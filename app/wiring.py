@@ -20,6 +20,7 @@ from models.sealing import Sealer
 from resolvers.desk import Desk, Limits
 from resolvers.maintenance import sweep
 from resolvers.publisher import Publisher
+from resolvers.rate_limit import RateLimit
 from resolvers.sources import StreamPace
 from resolvers.streams import Streams
 from workers import queue
@@ -94,6 +95,7 @@ async def hookline(
             courier=courier,
             publisher=publisher,
             wake=wake,
+            rate_limit=RateLimit(settings.requests_per_second, settings.request_burst, clock),
             announce=announce,
             streams=streams,
             clock=clock,

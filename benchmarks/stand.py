@@ -169,6 +169,7 @@ class Stand:
             "HOOKLINE_ALLOW_HTTP": "true",
             "HOOKLINE_MAX_WEBHOOKS": "1000000",
             "HOOKLINE_LOG_LEVEL": "WARNING",
+            "HOOKLINE_REQUESTS_PER_SECOND": "0",
         }
 
     async def postgresql_version(self) -> str:

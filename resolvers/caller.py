@@ -40,6 +40,17 @@ class Caller:
     scopes: frozenset[Scope]
     """With `*` already spelt out."""
     contract: str = "native"
+    counted_as: UUID | None = None
+    """Whose rate limit counts; None: the key's. The description of an access token is a new one each time."""
+
+    def pay(self) -> None:
+        """Counts a request against the rate limit. Raises RateLimited."""
+        self.desk.rate_limit.take(self.bucket)
+
+    @property
+    def bucket(self) -> UUID:
+        """Under what its requests are counted."""
+        return self.counted_as or self.key.id
 
     def require(self, *scopes: Scope) -> None:
         """Raises Forbidden unless the key has all of them."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from models.ledger import Ledger
 from models.sealing import Sealer
 from resolvers.key_ring import KeyRing
+from resolvers.rate_limit import RateLimit
 from workers.address_guard import AddressGuard
 from workers.announcements import Announce
 from workers.courier import Courier
@@ -58,6 +59,8 @@ class Desk:
     """What is watched live in this process."""
     clock: Callable[[], int]
     """Milliseconds since 1970."""
+    rate_limit: RateLimit
+    """Of each key; the doors count requests."""
     keys: KeyRing = field(default_factory=KeyRing)
     """Tells whose a token is."""
     allow_http: bool = False

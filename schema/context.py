@@ -16,10 +16,18 @@ class Context:
     caller: Caller
     request_id: str
     """Named in the answer to a request that met a bug, and in the log beside the bug."""
+    publications: int = 0
+    """In this operation."""
     loaders: Loaders = field(init=False)
 
     def __post_init__(self) -> None:
         self.loaders = Loaders(self.caller)
+
+    def pay_for_publication(self) -> None:
+        """Counts one against the key's rate limit. The first was counted as the request. Raises RateLimited."""
+        if self.publications:
+            self.caller.pay()
+        self.publications += 1
 
     def for_one_operation(self) -> "Context":
         """The same caller with empty loaders: a loader that outlives its operation would answer with stale rows."""

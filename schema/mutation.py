@@ -170,6 +170,7 @@ class Mutation:
         extensions=[RequiresScopes(Scope.EVENTS_PUBLISH)],
     )
     async def publish_event(self, info: Info, input: PublishEventInput) -> PublishEventResult:
+        info.context.pay_for_publication()
         return PublishEventPayload.of(await events.publish(info.context.caller, input.to_draft()))
 
     @mutation(
@@ -177,6 +178,7 @@ class Mutation:
         extensions=[RequiresScopes(Scope.EVENTS_PUBLISH)],
     )
     async def publish_events(self, info: Info, input: list[PublishEventInput]) -> PublishEventsResult:
+        info.context.pay_for_publication()
         published = await events.publish_many(info.context.caller, [each.to_draft() for each in input])
         return PublishEventsPayload(results=[PublishEventPayload.of(each) for each in published])
 

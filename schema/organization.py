@@ -70,6 +70,18 @@ class Organization(Node):
         )
 
 
+@strawberry.type(
+    description=(
+        "How many requests a key may make of each server process; one more is answered with status 429 and "
+        "`Retry-After`. Each publication in a mutation but the first counts as a request."
+    )
+)
+class RateLimit:
+    per_second: int = strawberry.field(description="How fast what was used comes back.")
+    burst: int = strawberry.field(description="How many may come at once.")
+    remaining: int = strawberry.field(description="How many may come at once now.")
+
+
 @strawberry.type(description="Who is asking, and for whom.")
 class Viewer:
     organization_row: strawberry.Private[OrganizationRow]
@@ -94,6 +106,14 @@ class Viewer:
     @field(description="How much the organization may have.")
     def limits(self, info: Info) -> Limits:
         return Limits.of(organizations.limits_of(info.context.caller.desk, self.organization_row))
+
+    @field(description="How much the key may ask. Null: there is no limit.")
+    def rate_limit(self, info: Info) -> RateLimit | None:
+        caller = info.context.caller
+        rate = caller.desk.rate_limit
+        if not rate.per_second:
+            return None
+        return RateLimit(per_second=rate.per_second, burst=rate.burst, remaining=rate.remaining(caller.bucket))
 
 
 @strawberry.input(description="A new organization.")

@@ -208,7 +208,7 @@ def _success(operation: Operation[Any], schemas: _Schemas) -> Json:
 
 
 def _refusals(dialect: Dialect, operation: Operation[Any], schemas: _Schemas) -> dict[str, Json]:
-    kinds: list[type[Exception]] = [Unauthenticated, Forbidden, Internal, *operation.refusals]
+    kinds: list[type[Exception]] = [Unauthenticated, Forbidden, RateLimited, Internal, *operation.refusals]
     if operation.takes_body:
         kinds += [MalformedJson, PayloadTooLarge, UnsupportedMediaType]
     if operation.takes is not Nothing:
@@ -216,7 +216,7 @@ def _refusals(dialect: Dialect, operation: Operation[Any], schemas: _Schemas) ->
     if "{id}" in operation.path:
         kinds.append(NotFound)
     told: dict[int, dict[str, list[type[Exception]]]] = defaultdict(lambda: defaultdict(list))
-    for kind in kinds:
+    for kind in dict.fromkeys(kinds):
         status, code = dialect.statuses[kind]
         told[status][code].append(kind)
     for (_, wrong), (status, code, _) in dialect.field_statuses.items():
@@ -226,7 +226,8 @@ def _refusals(dialect: Dialect, operation: Operation[Any], schemas: _Schemas) ->
     for status in sorted(told):
         headers = _headers()
         if any(RateLimited in kinds for kinds in told[status].values()):
-            headers["Retry-After"] = {"description": "Seconds.", "required": True, "schema": {"type": "integer"}}
+            always = all(kinds == [RateLimited] for kinds in told[status].values())
+            headers["Retry-After"] = {"description": "Seconds.", "required": always, "schema": {"type": "integer"}}
         if status == dialect.statuses[Unauthenticated][0]:
             headers["WWW-Authenticate"] = {"required": True, "schema": {"const": "Bearer"}}
         reasons = (

@@ -236,7 +236,7 @@ async def _all_lists(of: Filled) -> dict[str, Any]:
 
 def _still(value: Any) -> Any:
     if isinstance(value, dict):
-        moving = ("since", "start", "backlogAgeSeconds", "lastUsedAt")
+        moving = ("since", "start", "backlogAgeSeconds", "lastUsedAt", "remaining")
         return {name: _still(part) for name, part in value.items() if name not in moving}
     return [_still(part) for part in value] if isinstance(value, list) else value
 

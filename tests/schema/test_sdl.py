@@ -38,6 +38,12 @@ ON_PURPOSE = {
         "Forbidden NotFound RevisionConflict UpdateWebhookPayload ValidationFailed",
         "Forbidden LimitExceeded NotFound RevisionConflict UpdateWebhookPayload ValidationFailed",
     ),
+    # Who is limited can see by how much.
+    ("Viewer.rateLimit", "nothing", "RateLimit"),
+    ("RateLimit", "nothing", "fields"),
+    ("RateLimit.perSecond", "nothing", "Int!"),
+    ("RateLimit.burst", "nothing", "Int!"),
+    ("RateLimit.remaining", "nothing", "Int!"),
     # What leads from one kind of thing to another needs the scope of that other kind.
     ("Webhook.stats", "DeliveryStats", "DeliveryStats @requiresScopes(scopes: [[webhooks:read]])"),
     ("Webhook.deliveries", "DeliveryConnection", "DeliveryConnection @requiresScopes(scopes: [[deliveries:read]])"),
