@@ -6,6 +6,7 @@ import click
 
 from app.cli.complaints import ClearGroup
 from app.cli.database import migrate
+from app.cli.deliveries import deliveries
 from app.cli.events import events
 from app.cli.keys import keys
 from app.cli.listen import listen
@@ -54,5 +55,5 @@ def hookline(context: click.Context) -> None:
         context.color = False
 
 
-for command in (dev, listen, events, organizations, keys, webhooks, migrate, serve, worker, schema):
+for command in (dev, listen, events, deliveries, organizations, keys, webhooks, migrate, serve, worker, schema):
     hookline.add_command(command)

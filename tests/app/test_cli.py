@@ -41,6 +41,8 @@ def test_the_commands_are_those_of_the_handbook() -> None:
         "listen",
         "events",
         "events publish",
+        "deliveries",
+        "deliveries replay",
         "organizations",
         "organizations create",
         "organizations list",
