@@ -15,10 +15,11 @@ from app import graphiql, health, rest, session_door
 from app.authentication import ORGANIZATION_HEADER, Unauthenticated, caller_of
 from app.request_id import RequestIds, request_id_of
 from app.rest.request_id import HEADER
-from app.settings import Settings, read
+from app.settings import Settings, SettingsError, read
 from app.wiring import House, hookline
 from resolvers.errors import Forbidden, RateLimited, ValidationFailed
 from schema.context import Context
+from schema.documents import StoredDocuments, trusted_from
 from schema.http import GraphQLRefused, graphql_app
 
 
@@ -26,6 +27,7 @@ def application(
     opened: Callable[[], AbstractAsyncContextManager[House]],
     max_body_bytes: int,
     allowed_origins: Sequence[str] = (),
+    documents: StoredDocuments | None = None,
 ) -> Starlette:
     """The app on a house that is opened when the server starts and closed when it stops."""
 
@@ -36,7 +38,11 @@ def application(
             yield
 
     graphql = graphql_app(
-        _context_of, graphiql.graphiql_page, max_body_bytes=max_body_bytes, allowed_origins=allowed_origins
+        _context_of,
+        graphiql.graphiql_page,
+        max_body_bytes=max_body_bytes,
+        allowed_origins=allowed_origins,
+        documents=documents,
     )
     app = Starlette(
         lifespan=lifespan,
@@ -74,7 +80,19 @@ def application(
 def serving() -> Starlette:
     """For `hookline serve`: the settings of the environment; delivering is the workers' part."""
     settings: Settings = read()
-    return application(lambda: hookline(settings), settings.max_body_bytes, settings.allowed_origins)
+    return application(
+        lambda: hookline(settings), settings.max_body_bytes, settings.allowed_origins, documents_of(settings)
+    )
+
+
+def documents_of(settings: Settings) -> StoredDocuments:
+    """The documents that a digest may name. Raises SettingsError."""
+    path = settings.trusted_documents
+    try:
+        trusted = None if path is None else trusted_from(path)
+    except ValueError as error:
+        raise SettingsError(f"HOOKLINE_TRUSTED_DOCUMENTS: {error}") from None
+    return StoredDocuments(trusted, automatic=settings.persisted_queries)
 
 
 async def _context_of(connection: HTTPConnection) -> Context:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
@@ -102,6 +103,14 @@ class Settings(BaseSettings):
         description="Factify keys with an e-mail address of this domain may act for any organization that "
         "`X-Factify-Organization-Id` names.",
     )
+    trusted_documents: Path | None = Field(
+        default=None,
+        description="A JSON file with the GraphQL documents that may be run, by the SHA-256 of their text; nothing "
+        "else is run then.",
+    )
+    persisted_queries: bool = Field(
+        default=False, description="Whether clients may name a document by its SHA-256 once they have sent it (APQ)."
+    )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Origins, separated by commas, whose pages may call from a browser as our own may (CORS, and "
@@ -137,7 +146,13 @@ class Settings(BaseSettings):
         return value
 
     @field_validator(
-        "oauth_issuer", "oauth_jwks_url", "oauth_audience", "staff_domain", "contracts_deprecated_since", mode="before"
+        "oauth_issuer",
+        "oauth_jwks_url",
+        "oauth_audience",
+        "staff_domain",
+        "contracts_deprecated_since",
+        "trusted_documents",
+        mode="before",
     )
     @classmethod
     def _set_or_not(cls, value: object) -> object:

@@ -18,7 +18,6 @@ Subscriptions come as server-sent events (graphql-sse in distinct mode: `Accept:
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -42,6 +41,8 @@ from strawberry.types import ExecutionResult
 
 from schema.api import schema
 from schema.context import Context
+from schema.documents import DocumentRefused, StoredDocuments
+from schema.errors import RequestError
 from schema.limits import document_of
 
 JSON = "application/json"
@@ -49,8 +50,10 @@ RESPONSE = "application/graphql-response+json"
 INVALID_STATUS = HTTPStatus.BAD_REQUEST
 """Of a document that cannot be read or is not valid. The draft says 422 for the latter; its audit still wants 400."""
 
-_LONG_NUMBER = re.compile(r"\d{19}")
-"""Such integers orjson would round to floats; an event's data is to arrive as it was sent."""
+_DIGITS = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else ord(" ") for byte in range(256))
+_LONG_NUMBER = b"0" * 19
+"""Such integers, with `_DIGITS` for digits, orjson would round to floats; an event's data is to arrive as it was sent.
+Looked for in this way a megabyte takes 1 ms, and 20 by a regular expression."""
 
 _CREDENTIALS = ("authorization", "x-api-key", "hookline-organization")
 """What `connection_init` may say in the place of headers, which browsers cannot set on a WebSocket."""
@@ -78,14 +81,15 @@ def graphql_app(
     *,
     max_body_bytes: int = 8 * 1024 * 1024,
     allowed_origins: Sequence[str] = (),
+    documents: StoredDocuments | None = None,
 ) -> "GraphQLApp":
     """The ASGI app that serves the schema, for a Route and a WebSocketRoute alike.
 
     `context_of` says who calls; it raises GraphQLRefused for whoever may not. `page` answers a browser that opens the
     address. Give its Route no smaller `max_body_size` than `max_body_bytes`: Starlette's own 413 is plain text.
-    `allowed_origins`: whose pages may open a WebSocket, besides our own.
+    `allowed_origins`: whose pages may open a WebSocket, besides our own. `documents`: those that a digest names.
     """
-    return GraphQLApp(context_of, page, max_body_bytes, allowed_origins)
+    return GraphQLApp(context_of, page, max_body_bytes, allowed_origins, documents or StoredDocuments())
 
 
 class _Request(StarletteRequestAdapter):
@@ -115,8 +119,21 @@ class _Socket(BaseGraphQLTransportWSHandler[Context, None]):
         await super().handle_connection_init(message)
 
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
-        if not self.connection_acknowledged or await self._is_known():
+        if not self.connection_acknowledged or (await self._is_known() and await self._is_found(message)):
             await super().handle_subscribe(message)
+
+    async def _is_found(self, message: SubscribeMessage) -> bool:
+        """Fills in the document of a digest. Whether the message has any that may be run."""
+        payload = message["payload"]
+        try:
+            text = self.view.documents.text_of(payload.get("query"), payload.get("extensions"))
+        except DocumentRefused as refused:
+            problem = RequestError(refused.message, refused.code)
+            await self.send_message({"id": message["id"], "type": "error", "payload": [problem.formatted]})
+            return False
+        if text is not None:
+            payload["query"] = text
+        return True
 
     async def _is_known(self) -> bool:
         try:
@@ -171,7 +188,12 @@ class GraphQLApp(GraphQL[Context, None]):
     graphql_transport_ws_handler_class = _Socket
 
     def __init__(
-        self, context_of: ContextOf, page: Page | None, max_body_bytes: int, allowed_origins: Sequence[str]
+        self,
+        context_of: ContextOf,
+        page: Page | None,
+        max_body_bytes: int,
+        allowed_origins: Sequence[str],
+        documents: StoredDocuments,
     ) -> None:
         super().__init__(
             schema,
@@ -179,6 +201,7 @@ class GraphQLApp(GraphQL[Context, None]):
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
             allowed_origins=allowed_origins,
         )
+        self.documents = documents
         self._context_of = context_of
         self._page = page
         self._max_body_bytes = max_body_bytes
@@ -203,6 +226,9 @@ class GraphQLApp(GraphQL[Context, None]):
             return await self.run(request)
         except GraphQLRefused as refused:
             return _error(media, refused.status, refused.code, refused.message, refused.headers)
+        except DocumentRefused as refused:
+            status = INVALID_STATUS if media == RESPONSE else HTTPStatus.OK
+            return _error(media, status, refused.code, refused.message)
         except HTTPException as refused:
             if isinstance(refused.__cause__, InvalidOperationTypeError):
                 message = f"{refused.__cause__.operation_type.value}s go by POST"
@@ -255,6 +281,7 @@ class GraphQLApp(GraphQL[Context, None]):
         data = await super().parse_http_body(request)
         if isinstance(data, list):
             return data
+        data = replace(data, query=self.documents.text_of(data.query, data.extensions))
         # Some clients accept everything with everything: only what is a subscription, or must be, is streamed.
         if _is_subscription(data):
             if data.protocol == "http":
@@ -272,7 +299,7 @@ class GraphQLApp(GraphQL[Context, None]):
 
     def decode_json(self, data: str | bytes) -> object:
         decoded: object = orjson.loads(data)
-        if not _LONG_NUMBER.search(data if isinstance(data, str) else data.decode()):
+        if _LONG_NUMBER not in (data.encode() if isinstance(data, str) else data).translate(_DIGITS):
             return decoded
         try:
             return json.loads(data)
@@ -289,7 +316,7 @@ class GraphQLApp(GraphQL[Context, None]):
 
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
         answer = process_result(result)
-        if result.data is None and result.errors and all(error.path is None for error in result.errors):
+        if result.data is None and result.errors and all(map(_is_of_request, result.errors)):
             del answer["data"]  # nothing was run, which is not the same as a null
         return answer
 
@@ -348,6 +375,10 @@ def _wants_page(request: Request) -> bool:
 
 def _wants_events(accept: str | None) -> bool:
     return accept is not None and "text/event-stream" in accept.lower()
+
+
+def _is_of_request(error: GraphQLError) -> bool:
+    return error.path is None and (error.extensions or {}).get("code") != "OPERATION_TIMEOUT"
 
 
 def _is_subscription(data: GraphQLRequestData) -> bool:

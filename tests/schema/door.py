@@ -13,7 +13,7 @@ from fakeredis.aioredis import FakeAsyncRedisConnection
 from pydantic import SecretStr
 from redis.asyncio.connection import ConnectionPool
 
-from app.asgi import application
+from app.asgi import application, documents_of
 from app.settings import Settings
 from app.wiring import House, hookline
 from models.ids import Prefix, encode
@@ -105,7 +105,9 @@ async def opened(database_url: str, **chosen: Any) -> AsyncIterator[Door]:
         database_pool=2,
         **chosen,
     )
-    app = application(lambda: hookline(settings, make_redis), MAX_BODY_BYTES, settings.allowed_origins)
+    app = application(
+        lambda: hookline(settings, make_redis), MAX_BODY_BYTES, settings.allowed_origins, documents_of(settings)
+    )
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://hookline") as client:
