@@ -19,7 +19,8 @@ from resolvers.paging import PageRequest
 from resolvers.sources import StreamPace
 from tests.houses import id_of, open_house, running, until
 from tests.receivers import Receiver
-from tests.schema.live import Events, Socket, connected, listening, open_socket, streamed
+from tests.schema.live import listening
+from tests.watchers import Events, Socket, connected, open_socket, streamed
 
 ATTEMPTS = """subscription($filter: DeliveryStreamFilterInput, $after: Cursor) {
   deliveryAttempted(filter: $filter, after: $after) {
