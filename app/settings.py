@@ -61,6 +61,18 @@ class Settings(BaseSettings):
     failing_limit_hours: float = Field(
         default=120, gt=0, description="A webhook that has only failed for so long is disabled (never deleted)."
     )
+    payload_retention_days: int = Field(
+        default=90, ge=1, le=3650, description="How long events, and so their data, are kept after they were received."
+    )
+    attempt_retention_days: int = Field(
+        default=90, ge=1, le=3650, description="How long attempts are kept; those of an open delivery stay."
+    )
+    delivery_retention_days: int = Field(
+        default=90,
+        ge=1,
+        le=3650,
+        description="How long deliveries are kept after they ended: not less than both.",
+    )
     concurrency: int = Field(default=2048, ge=1, description="Requests in flight at once, in each worker.")
     database_pool: int = Field(default=10, ge=2, description="Database connections of each process.")
     drain_seconds: float = Field(default=35, ge=0, description="How long SIGTERM waits for what is in flight.")
@@ -221,6 +233,15 @@ class Settings(BaseSettings):
         if not value:
             raise ValueError("must name at least one version")
         return value
+
+    @model_validator(mode="after")
+    def _deliveries_stay_longest(self) -> Self:
+        if self.delivery_retention_days < max(self.payload_retention_days, self.attempt_retention_days):
+            raise ValueError(
+                "HOOKLINE_DELIVERY_RETENTION_DAYS: must not be less than HOOKLINE_PAYLOAD_RETENTION_DAYS and "
+                "HOOKLINE_ATTEMPT_RETENTION_DAYS: an event without its deliveries would look as if it had been missed"
+            )
+        return self
 
     def jwks_url(self) -> str:
         """Where the issuer's public keys are."""

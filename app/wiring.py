@@ -18,6 +18,7 @@ from models import database
 from models.moment import now_ms
 from models.sealing import Sealer
 from resolvers.desk import Desk, Limits
+from resolvers.forgetting import Retention, forget
 from resolvers.maintenance import sweep
 from resolvers.publisher import Publisher
 from resolvers.rate_limit import RateLimit
@@ -84,6 +85,7 @@ async def hookline(
             max_payload_bytes=settings.max_payload_bytes,
             idempotency_hours=settings.idempotency_hours,
             operation_seconds=settings.operation_seconds,
+            payload_retention_days=settings.payload_retention_days,
         )
         publisher = Publisher(ledger, clock, wake, announce, limits.idempotency_hours * 3_600_000)
         sealer, courier = Sealer(settings.master_keys()), Courier(transport, clock)
@@ -114,7 +116,15 @@ async def hookline(
 @asynccontextmanager
 async def delivering(house: House) -> AsyncIterator[None]:
     """Runs the engine and takes arq jobs; at the end, lets what is in flight end, as long as the settings allow."""
-    jobs: dict[str, Any] = {"engine": house.engine, "sweep": lambda: sweep(house.desk)}
+    settings = house.settings
+    retention = Retention(
+        settings.payload_retention_days, settings.attempt_retention_days, settings.delivery_retention_days
+    )
+    jobs: dict[str, Any] = {
+        "engine": house.engine,
+        "sweep": lambda: sweep(house.desk),
+        "forget": lambda: forget(house.desk, retention),
+    }
     replayer = Replayer(house.desk.ledger, house.desk.clock, house.desk.wake)
     running = asyncio.create_task(house.engine.run())
     try:

@@ -32,6 +32,7 @@ class Limits:
     max_page_size: int = 100
     max_query_depth: int = 12
     payload_retention_days: int = 90
+    """How long events can be read and replayed."""
     idempotency_hours: int = 24
     tests_per_minute: int = 20
     """Of one webhook."""

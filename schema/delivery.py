@@ -166,7 +166,7 @@ class Delivery(Node):
     completed_at: datetime | None = strawberry.field(description="When it ended, however it ended.")
 
     @field(
-        description="What it delivers. Null once the event is forgotten; its deliveries are forgotten with it.",
+        description="What it delivers. Null once the event is forgotten, see `Limits.payloadRetentionDays`.",
         extensions=[RequiresScopes(Scope.EVENTS_READ)],
     )
     async def event(self, info: Info) -> Annotated["Event", strawberry.lazy("schema.event")] | None:

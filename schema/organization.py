@@ -24,7 +24,7 @@ class Limits:
     max_page_size: int = strawberry.field(description="The most that `first` and `last` may be.")
     max_query_depth: int = strawberry.field(description="Levels of fields in one GraphQL document.")
     payload_retention_days: int = strawberry.field(
-        description="How long events, their deliveries and attempts can be read after they ended."
+        description="How long an event can be read and replayed after it was published."
     )
 
     @classmethod

@@ -17,5 +17,10 @@ async def deliver_due(ctx: dict[str, Any], named: Sequence[Sequence[str]] | None
 
 
 async def sweep(ctx: dict[str, Any]) -> None:
-    """Forgets what has no more use: expired idempotency keys, old statistics, deleted organizations."""
+    """Forgets expired idempotency keys and old statistics, and ends what was cut off."""
     await ctx["sweep"]()
+
+
+async def forget(ctx: dict[str, Any]) -> None:
+    """Forgets what is older than the settings say, and what organizations that have ended leave behind."""
+    await ctx["forget"]()

@@ -29,6 +29,7 @@ _IDS = 64
 """Wake-ups of one process that may stand in the queue at once; with more, the workers know already."""
 _NAMED = 200
 """Webhooks that a wake-up names; when there are more, it says only that there is something."""
+_EVERY_FIVE = set(range(3, 60, 5))
 _REST_SECONDS = 0.01
 _AWAY_SECONDS = 1.0
 
@@ -128,7 +129,10 @@ async def work(make_redis: Callable[[], ArqRedis], context: dict[str, Any]) -> N
     while True:
         worker = BellWorker(
             functions=[func(jobs.deliver_due, keep_result=0)],
-            cron_jobs=[cron(jobs.sweep, minute={7, 37}, second=0, keep_result=0, unique=True)],
+            cron_jobs=[
+                cron(jobs.sweep, minute={7, 37}, second=0, keep_result=0, unique=True),
+                cron(jobs.forget, minute=_EVERY_FIVE, second=30, keep_result=0, unique=True, timeout=280),
+            ],
             redis_pool=make_redis(),
             queue_name=QUEUE,
             ctx=dict(context),

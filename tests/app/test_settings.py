@@ -45,6 +45,15 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.allow_http, found.log_level) == (True, "DEBUG")
 
 
+def test_deliveries_are_not_forgotten_before_their_events_and_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    days = settings(monkeypatch, PAYLOAD_RETENTION_DAYS="30", ATTEMPT_RETENTION_DAYS="7", DELIVERY_RETENTION_DAYS="30")
+    assert (days.payload_retention_days, days.attempt_retention_days, days.delivery_retention_days) == (30, 7, 30)
+    for longer in ("PAYLOAD_RETENTION_DAYS", "ATTEMPT_RETENTION_DAYS"):
+        with pytest.raises(SettingsError, match="HOOKLINE_DELIVERY_RETENTION_DAYS: must not be less than"):
+            settings(monkeypatch, **{longer: "31"})
+        settings(monkeypatch, **{longer: "30"})
+
+
 def test_secrets_are_not_shown_with_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert KEY not in repr(settings(monkeypatch))
 
