@@ -114,13 +114,28 @@ class _Socket(BaseGraphQLTransportWSHandler[Context, None]):
             if self.connection_init_timeout_task:
                 self.connection_init_timeout_task.cancel()
             self._said = said
-            if not await self._is_known():
+            try:
+                await self._ask_who_calls()
+            except GraphQLRefused as refused:
+                await self._close_out(refused)
                 return
         await super().handle_connection_init(message)
 
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
-        if not self.connection_acknowledged or (await self._is_known() and await self._is_found(message)):
+        if not self.connection_acknowledged or (await self._may_ask(message) and await self._is_found(message)):
             await super().handle_subscribe(message)
+
+    async def _may_ask(self, message: SubscribeMessage) -> bool:
+        try:
+            await self._ask_who_calls()
+        except GraphQLRefused as refused:
+            if refused.status == HTTPStatus.TOO_MANY_REQUESTS:  # this once; what is watched goes on
+                problem = RequestError(refused.message, refused.code)
+                await self.send_message({"id": message["id"], "type": "error", "payload": [problem.formatted]})
+            else:
+                await self._close_out(refused)
+            return False
+        return True
 
     async def _is_found(self, message: SubscribeMessage) -> bool:
         """Fills in the document of a digest. Whether the message has any that may be run."""
@@ -135,15 +150,15 @@ class _Socket(BaseGraphQLTransportWSHandler[Context, None]):
             payload["query"] = text
         return True
 
-    async def _is_known(self) -> bool:
-        try:
-            socket: WebSocket = self.websocket.ws  # type: ignore[attr-defined]
-            self.context = await self.view.context_of_socket(socket, self._said)
-        except GraphQLRefused as refused:
-            reason = refused.message.encode()[:_LONGEST_REASON].decode(errors="ignore")
-            await self.websocket.close(4403, reason)
-            return False
-        return True
+    async def _ask_who_calls(self) -> None:
+        """Raises GraphQLRefused."""
+        socket: WebSocket = self.websocket.ws  # type: ignore[attr-defined]
+        self.context = await self.view.context_of_socket(socket, self._said)
+
+    async def _close_out(self, refused: GraphQLRefused) -> None:
+        """With 4403, after which clients do not come back; or with 1013, after which they try again later."""
+        code = 1013 if refused.status == HTTPStatus.TOO_MANY_REQUESTS else 4403
+        await self.websocket.close(code, refused.message.encode()[:_LONGEST_REASON].decode(errors="ignore"))
 
 
 class _Events(StreamingResponse):

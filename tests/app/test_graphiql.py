@@ -22,13 +22,14 @@ from starlette.routing import Route as Served
 from app.graphiql import Tab, graphiql_page, static_routes, tabs
 from resolvers.caller import ORDINARY, Scope
 from tests.journeys.product import Product, dev, until
+from tests.receivers import Receiver
 from tests.services import missing
 
 ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "app" / "graphiql" / "static"
 OURS = {"hookline.js", "hookline.css"}
 TABS = pytest.mark.parametrize(
-    "tab", tabs(), ids=["who am I", "create", "publish", "failing", "preview", "check a signature"]
+    "tab", tabs(), ids=["who am I", "create", "publish", "watch", "failing", "preview", "check a signature"]
 )
 
 
@@ -261,7 +262,28 @@ async def test_every_tab_gets_an_answer_without_errors(visit: Visit, product: Pr
     await visit.open()
     await visit.enter(product.token)
     answers = [await visit.run(name) for name in OPERATIONS]
-    assert [sorted(answer) for answer in answers] == [["data"]] * len(tabs())
+    assert [sorted(answer) for answer in answers] == [["data"]] * (len(tabs()) - 1)  # WatchAttempts waits
+
+
+async def test_an_attempt_appears_while_it_is_watched(visit: Visit, product: Product) -> None:
+    await visit.open()
+    await visit.enter(product.token)
+    async with Receiver(503) as receiver:
+        await product.create_webhook(receiver.url, "watched.*", name="Watched")
+        await visit.page.get_by_title("WatchAttempts", exact=True).click()
+        await visit.until(f"{SHOWN_OPERATION} === 'WatchAttempts'")
+        await visit.page.click(".graphiql-execute-button")
+
+        async def something_appears() -> bool:
+            await product.publish("watched.event", {})
+            return bool(await visit.page.evaluate(f"Boolean({RESULT})"))
+
+        await until(something_appears, True)
+        seen = json.loads(await visit.page.evaluate(RESULT))["data"]["deliveryAttempted"]["attempt"]
+    await visit.page.screenshot(path=ROOT / "test-artifacts" / "graphiql-watch.png")
+    assert (seen["outcome"], seen["response"]["statusCode"]) == ("HTTP_ERROR", 503)
+    assert seen["delivery"]["webhook"] == {"name": "Watched", "url": receiver.url}
+    assert await visit.violations() == []
 
 
 async def test_a_visit_asks_nobody_outside_and_leaves_nothing_behind(visit: Visit, product: Product) -> None:

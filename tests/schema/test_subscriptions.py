@@ -17,7 +17,7 @@ from resolvers.caller import Caller
 from resolvers.inputs import EventDraft, WebhookChange, WebhookDraft
 from resolvers.paging import PageRequest
 from resolvers.sources import StreamPace
-from tests.houses import id_of, open_house, running, until
+from tests.houses import ManualClock, id_of, open_house, running, until
 from tests.receivers import Receiver
 from tests.schema.live import listening
 from tests.watchers import Events, Socket, connected, open_socket, streamed
@@ -313,6 +313,28 @@ async def test_a_revoked_key_ends_its_streams_and_its_connection(live: Live) -> 
         assert await stream.take() == ("complete", None)
         await socket.subscribe("{ viewer { organization { name } } }", "2")
         assert (await socket.closed())[0] == 4403
+
+
+async def test_a_key_that_asks_too_often_is_refused_that_operation_and_keeps_its_streams(database_url: str) -> None:
+    async with (
+        open_house(database_url, ManualClock(), stream_pace=PACE, requests_per_second=1, request_burst=3) as house,
+        listening(house) as address,
+    ):
+        organization = await organizations.create_named("Acme")
+        _, token = await keys.create_for(organization.id, "everything", ["*"])
+        async with connected(address, token) as socket:
+            await socket.subscribe(EVENTS)
+            await until(lambda: house.desk.streams.live == 1)
+            for n in ("2", "3", "4"):
+                await socket.subscribe("{ __typename }", n)
+            answers = [await socket.take() for _ in range(4)]
+            refused = {one["id"]: one["payload"][0]["extensions"] for one in answers if one["type"] == "error"}
+            assert refused == {"3": {"code": "RATE_LIMITED"}, "4": {"code": "RATE_LIMITED"}}
+            assert [one["type"] for one in answers if one["id"] == "2"] == ["next", "complete"]
+            assert house.desk.streams.live == 1
+        async with open_socket(address) as socket:
+            await socket.send(type="connection_init", payload={"authorization": f"Bearer {token}"})
+            assert (await socket.closed())[0] == 1013
 
 
 async def test_a_deleted_organization_ends_its_streams(live: Live) -> None:
