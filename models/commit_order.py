@@ -23,7 +23,7 @@ _AFTER = """
 SELECT tx, id, tx < (SELECT txid_snapshot_xmin(txid_current_snapshot())) AS settled FROM {table}
 WHERE organization_id = $1 AND (tx, id) > ($2, $3) ORDER BY tx, id LIMIT $4
 """
-_SQLITE_NOW = "SELECT COALESCE(MAX(rowid), 0) + 1 AS tx FROM {table}"
+_SQLITE_NOW = "SELECT COALESCE(MAX(rowid), 0) + 1 AS tx FROM {table} WHERE organization_id = $1"
 _SQLITE_AFTER = """
 SELECT rowid AS tx, id, 1 AS settled FROM {table}
 WHERE organization_id = $1 AND rowid >= $2 AND (rowid > $2 OR id > $3) ORDER BY rowid LIMIT $4
@@ -58,11 +58,15 @@ class Added:
     """There is more, to be read as soon as transactions that run now have ended."""
 
 
-async def now(table: Table) -> Place:
-    """The place behind everything that is committed; or a little before, while somebody is writing."""
+async def now(table: Table, organization_id: UUID) -> Place:
+    """The place behind all of an organization that is committed; or a little before, while somebody is writing."""
     connection = get_connection("default")
-    sqlite = connection.capabilities.dialect == "sqlite"
-    [row] = await connection.execute_query_dict((_SQLITE_NOW if sqlite else _NOW).format(table=table))
+    if connection.capabilities.dialect == "sqlite":
+        # Not behind those of others: were their last rows deleted, SQLite would give the numbers again.
+        sql, values = in_dialect(connection, _SQLITE_NOW.format(table=table), organization_id)
+        [row] = await connection.execute_query_dict(sql, values)
+    else:
+        [row] = await connection.execute_query_dict(_NOW)
     return Place(row["tx"])
 
 

@@ -294,7 +294,7 @@ class Tail(Source[S]):
         self.place = Place(0)
 
     async def begin(self) -> None:
-        self.place = await commit_order.now(self.table)
+        self.place = await commit_order.now(self.table, self.organization_id)
 
     async def read(self) -> tuple[Sequence[S], float | None]:
         items, added = await self.behind(self.place)

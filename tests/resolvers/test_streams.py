@@ -205,6 +205,21 @@ async def test_attempts_of_other_organizations_are_never_seen(stand: Stand) -> N
     assert spied == []
 
 
+async def test_what_is_deleted_of_another_organization_hides_nothing(stand: Stand) -> None:
+    other = await new_caller(stand.house.desk)
+    foreign = Stand(stand.house, other, Bench(stand.bench.ledger, organization_id=other.organization_id))
+    webhook, theirs = await stand.bench.webhook(), await foreign.bench.webhook()
+    await stand.attempt(webhook)
+    await foreign.attempts(theirs, 10)
+    async with watching(streams.deliveries_attempted(stand.caller, ALL)) as seen:
+        await stand.is_live()
+        await Attempt.filter(organization_id=other.organization_id).delete()
+        made = await stand.attempt(webhook)
+        stand.tell()
+        await until(lambda: len(seen) == 1)
+    assert ids(seen) == [made]
+
+
 async def test_who_resumes_sees_what_came_meanwhile_and_then_what_comes(stand: Stand) -> None:
     webhook = await stand.bench.webhook()
     async with watching(streams.deliveries_attempted(stand.caller, ALL)) as seen:
