@@ -41,6 +41,8 @@ class LaneRules:
     """Requests to one webhook at once, from this process."""
     kept_from_replays: float = 0.25
     """The part of those that is kept for what is new, or it would wait for a slow receiver to answer a replay first."""
+    replayed_at_once: int = 16
+    """Replays that are claimed together: what is new then waits for so many to be begun, not for a hundred."""
     breaks_to_open: int = 5
     first_pause_ms: int = 2_000
     longest_pause_ms: int = 60_000
@@ -144,9 +146,10 @@ class Lanes:
         return dealt
 
     def room_for_replays(self, webhook_id: UUID) -> int:
-        """How many more requests made by replays it may have; at least one of them may always be in flight."""
+        """How many requests made by replays may be begun now. At least one of them may always be in flight."""
         lane = self._lanes[webhook_id]
-        return max(int(lane.width * (1 - self._rules.kept_from_replays)), 1) - lane.replayed_in_flight
+        most = max(int(lane.width * (1 - self._rules.kept_from_replays)), 1)
+        return min(most - lane.replayed_in_flight, self._rules.replayed_at_once)
 
     def began(self, webhook_id: UUID, organization_id: UUID, *, replayed: bool = False) -> None:
         """A request to it is on its way."""

@@ -35,9 +35,9 @@ class ReplayPace:
 
     waiting: int = 1000
     """Deliveries made by replays that may be due at one webhook at once."""
-    batch: int = 500
+    batch: int = 250
     """Deliveries made in one step, and so the room that there must be before it is taken."""
-    looked_at: int = 2000
+    looked_at: int = 1000
     """Rows examined in one step."""
     settling_ms: int = 1000
     """How long a range that has just ended rests: what was being written in it is committed by then."""
@@ -158,7 +158,7 @@ class _Step:
 
     async def _count(self, webhook: Webhook) -> None:
         replay = self._replay
-        found = await self._candidates(webhook)
+        found = await self._candidates(webhook, self._pace.looked_at)
         replay.total += len(_selected(found))
         if len(found) < self._pace.looked_at:
             replay.status, replay.cursor = ReplayStatus.RUNNING, None
@@ -170,8 +170,13 @@ class _Step:
         room = self._pace.waiting - await self._waiting()
         if room < self._pace.batch or not await try_lock(self._transaction, Lock.BODIES, shared=True):
             return 0
-        found = await self._candidates(webhook)
-        chosen = _selected(found)[: self._pace.batch]
+        most = self._pace.batch
+        found = await self._candidates(webhook, most)
+        chosen = _selected(found)
+        if not chosen and len(found) == most:  # there is little to choose: look further at once
+            replay.cursor, most = found[-1].place, self._pace.looked_at
+            found = await self._candidates(webhook, most)
+            chosen = _selected(found)[: self._pace.batch]
         if chosen:
             await self._ledger.append_repeats(
                 [self._repeat(one) for one in chosen], self._now, within=self._transaction
@@ -179,7 +184,7 @@ class _Step:
             replay.enqueued += len(chosen)
         if len(chosen) == self._pace.batch:
             replay.cursor = chosen[-1].place
-        elif len(found) == self._pace.looked_at:
+        elif len(found) == most:
             replay.cursor = found[-1].place
         else:
             replay.is_exhausted = True
@@ -211,8 +216,8 @@ class _Step:
                 self._replay.enqueued,
             )
 
-    async def _candidates(self, webhook: Webhook) -> list[Candidate]:
-        return await candidates(self._transaction, self._replay, webhook.event_patterns, self._pace.looked_at)
+    async def _candidates(self, webhook: Webhook, most: int) -> list[Candidate]:
+        return await candidates(self._transaction, self._replay, webhook.event_patterns, most)
 
     async def _waiting(self) -> int:
         """How many deliveries made by replays are due at the webhook, or being sent. Counts no further than it must."""

@@ -359,10 +359,10 @@ async def test_only_so_many_wait_at_once(stand: Stand) -> None:
     await stand.past(WAITING_MOST + BATCH + 1)
     replay = await stand.replay(failed=MomentRange())
     counts = []
-    for _ in range(4):
+    for _ in range(6):
         await stand.advance(replay)
         counts.append(len(await made_by(replay)))
-    assert counts == [BATCH, WAITING_MOST, WAITING_MOST, WAITING_MOST]
+    assert counts == [BATCH, 2 * BATCH, 3 * BATCH, WAITING_MOST, WAITING_MOST, WAITING_MOST]
     await stand.deliver()
     await stand.advance(replay)
     await stand.advance(replay)
