@@ -16,6 +16,7 @@ from uuid import UUID
 
 from tortoise import fields
 from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.connection import get_connection
 from tortoise.models import Model
 
 from models.delivery import DeliveryStatus, DeliveryTrigger
@@ -133,6 +134,30 @@ FROM (SELECT id, type, received_at FROM event
       WHERE organization_id = $6 AND id > $2 AND id >= $7 AND id < $8 AND is_test = FALSE ORDER BY id LIMIT $3) AS e
 ORDER BY e.id
 """
+
+
+# One that has made all, and waits for its deliveries to end, is left alone until they have.
+_UNFINISHED = f"""
+SELECT id, webhook_id, is_exhausted FROM replay WHERE completed_at IS NULL
+  AND (NOT is_exhausted OR status = {int(ReplayStatus.CANCELED)}
+       OR NOT EXISTS (SELECT 1 FROM delivery d WHERE d.replay_id = replay.id AND d.completed_at IS NULL))
+ORDER BY id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A replay that there is something to do for."""
+
+    id: UUID
+    webhook_id: UUID
+    is_exhausted: bool
+
+
+async def unfinished() -> list[Unfinished]:
+    """The replays that there may be something to do for, the oldest first."""
+    rows: list[dict[str, Any]] = await get_connection("default").execute_query_dict(_UNFINISHED)
+    return [Unfinished(UUID(str(r["id"])), UUID(str(r["webhook_id"])), bool(r["is_exhausted"])) for r in rows]
 
 
 async def candidates(

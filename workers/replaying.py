@@ -22,7 +22,7 @@ from models.ids import Prefix, encode, new_id
 from models.ledger import Ledger, Repeat
 from models.locks import Lock, try_lock
 from models.moment import from_ms, to_ms
-from models.replay import Candidate, Replay, ReplayStatus, candidates
+from models.replay import Candidate, Replay, ReplayStatus, candidates, unfinished
 from models.webhook import Webhook, WebhookStatus
 from workers.lanes import Wake
 
@@ -75,11 +75,17 @@ class Replayer:
     async def advance_all(self) -> float:
         """One step of each unfinished replay, the oldest first. Answers how many seconds to wait before the next."""
         pause = _POLL_SECONDS
-        unfinished = Replay.filter(completed_at__isnull=True).order_by("id")
-        for replay_id, webhook_id, is_exhausted in await unfinished.values_list("id", "webhook_id", "is_exhausted"):
-            if await advance(self._ledger, self._wake, self._clock(), replay_id, webhook_id):
+        for one in await unfinished():
+            try:
+                has_moved = await advance(self._ledger, self._wake, self._clock(), one.id, one.webhook_id)
+            except Exception as error:
+                if is_transient(error):
+                    raise
+                log.exception("could not go on with replay=%s", encode(Prefix.REPLAY, one.id))
+                continue
+            if has_moved:
                 pause = _BUSY_SECONDS
-            elif not is_exhausted:
+            elif not one.is_exhausted:
                 pause = min(pause, _WAITING_SECONDS)
         return pause
 

@@ -110,3 +110,24 @@ async def test_replays_go_on_when_the_database_was_away(database_url: str) -> No
             await until(are_made)
         assert told.calls["append_repeats"] == 3
         assert (await Replay.get(id=replay.id)).enqueued == 3
+
+
+async def test_one_replay_that_cannot_go_on_does_not_hold_up_the_others(database_url: str) -> None:
+    async with open_house(database_url) as house:
+        caller, desk = await new_caller(house.desk), house.desk
+        await publish(caller, "order.old", 3)
+        broken, sound = [
+            (await webhooks.create(caller, WebhookDraft(f"http://127.0.0.1:9/{n}", ["*"]))).webhook for n in range(2)
+        ]
+        first, second = [
+            await replays.create(caller, id_of(webhook), ReplayDraft(missing=MomentRange()))
+            for webhook in (broken, sound)
+        ]
+        told, ledger = unreliable(desk.ledger)
+        told.fail("append_repeats", 1, lambda: ValueError("no such thing"))
+        replayer = Replayer(ledger, lambda: desk.clock() + 2000, desk.wake)
+        await replayer.advance_all()
+        counts = [await Delivery.filter(replay_id=one.id).count() for one in (first, second)]
+        assert counts == [0, 3]
+        await replayer.advance_all()
+        assert await Delivery.filter(replay_id=first.id).count() == 3
