@@ -125,7 +125,7 @@ async def delivering(house: House) -> AsyncIterator[None]:
         "sweep": lambda: sweep(house.desk),
         "forget": lambda: forget(house.desk, retention),
     }
-    replayer = Replayer(house.desk.ledger, house.desk.clock, house.desk.wake)
+    replayer = Replayer(house.desk.ledger, house.desk.clock, house.desk.wake, house.desk.announce)
     running = asyncio.create_task(house.engine.run())
     try:
         async with in_background(queue.work(house.make_redis, jobs)), in_background(replayer.run()):

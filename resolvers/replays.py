@@ -15,6 +15,7 @@ from resolvers.caller import Caller, Scope
 from resolvers.errors import FieldErrorCode, NotFound, ValidationFailed, WebhookNotEnabled
 from resolvers.inputs import MomentRange, ReplayDraft
 from resolvers.lookup import decoded, own
+from workers.announcements import Topic
 from workers.replaying import advance
 
 MAX_IDS = 100
@@ -74,6 +75,7 @@ async def cancel(caller: Caller, id: str) -> Replay:
         if await going.using_db(transaction).update(status=ReplayStatus.CANCELED):
             await desk.ledger.cancel_replayed(replay.id, now, within=transaction)
     await advance(desk.ledger, desk.wake, now, replay.id, replay.webhook_id)
+    desk.announce(Topic.REPLAYS, [caller.organization_id])
     await replay.refresh_from_db()
     return replay
 

@@ -57,6 +57,8 @@ class StreamPace:
     """Between two computations of a webhook's figures."""
     figures_at_rest: float = 15.0
     """The same when nothing happens: the window moves on all the same."""
+    progress: float = 0.2
+    """Between two looks at a replay."""
     most: int = 1000
     """Streams of one organization at once, in one process."""
 

@@ -1,4 +1,4 @@
-"""Watching live: attempts, events, webhooks and their figures, as they happen.
+"""Watching live: attempts, events, webhooks and their figures, and replays, as they happen.
 
     commit ──announce──┐                                  ┌─► reader ─► subscriber
                        ├─► source (reads the database) ───┼─► reader ─► subscriber
@@ -8,6 +8,9 @@ The row is the truth and the announcement only a nudge, here too. A source reads
 order of commit, and hands what it finds to its readers: short queues of which a slow one loses the oldest and counts
 them. It begins with its first reader and ends with its last. Who resumes reads the database by itself until it has
 caught up with the source, and then joins it: without a gap and without a repeat.
+
+Figures and replays are states, of which the latest is all that matters: they are read anew for each subscriber, and not
+more often than it takes them.
 """
 
 import asyncio
@@ -27,7 +30,8 @@ from models.event_pattern import is_pattern, matches
 from models.ids import Prefix
 from models.moment import from_ms
 from models.organization import Organization
-from resolvers import statistics, webhooks
+from models.replay import Replay
+from resolvers import replays, statistics, webhooks
 from resolvers.caller import Caller, Scope
 from resolvers.errors import FieldErrorCode, FieldProblem, Forbidden, LimitExceeded, ValidationFailed
 from resolvers.lookup import decoded
@@ -130,6 +134,15 @@ async def stats_changed(caller: Caller, webhook_id: str, window: StatsWindow) ->
     return caller.desk.streams.follow_figures(caller, webhook.id, window)
 
 
+async def replay_progressed(caller: Caller, replay_id: str) -> AsyncGenerator[Replay, None]:
+    """A replay as it stands now, and again whenever it has moved, five times a second at most. Ends when it has ended.
+
+    Raises NotFound, Forbidden.
+    """
+    replay = await replays.get(caller, replay_id)
+    return caller.desk.streams.follow_replay(caller, replay.id)
+
+
 # ── all that is watched in this process ─────────────────────────────────────────────────────────────────────────
 
 
@@ -214,6 +227,25 @@ class Streams:
                         await asyncio.sleep(self._pace.figures)
                         await woken(watcher.wake, self._pace.figures_at_rest)
 
+    async def follow_replay(self, caller: Caller, replay_id: UUID) -> AsyncGenerator[Replay, None]:
+        """A replay, now and whenever it has moved, until it has ended. Raises as `follow`."""
+        topics = (Topic.REPLAYS, Topic.ATTEMPTS)  # what is made of it, and what becomes of that
+        with self._watching(caller) as watcher, self._listener.nudged(watcher.wake, caller.organization_id, *topics):
+            shown: Replay | None = None
+            while True:
+                watcher.wake.clear()
+                watcher.check()
+                now = await patiently(partial(Replay.get_or_none, id=replay_id), self._pace)
+                if now is None:  # forgotten, with its organization
+                    return
+                if shown is None or _progress(now) != _progress(shown):
+                    shown = now
+                    yield now
+                if now.completed_at is not None:
+                    return
+                await asyncio.sleep(self._pace.progress)
+                await woken(watcher.wake, self._pace.poll)
+
     async def aclose(self) -> None:
         """Stops everything, whoever still watches."""
         tasks = [running.task for running in self._running.values()]
@@ -295,6 +327,11 @@ def _essence(stats: DeliveryStats) -> DeliveryStats:
     """The figures without what changes with every second."""
     waits = None if stats.backlog_age_seconds is None else 0.0
     return replace(stats, since=_EPOCH, backlog_age_seconds=waits)
+
+
+def _progress(replay: Replay) -> tuple[object, ...]:
+    """What can be seen to move."""
+    return replay.status, replay.total, replay.enqueued, replay.succeeded, replay.failed, replay.completed_at
 
 
 def _behind(place: Place, wants: Callable[[S], bool]) -> Callable[[S], bool]:

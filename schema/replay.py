@@ -112,7 +112,9 @@ class CancelReplayInput:
 
 @strawberry.type(description="The replay is stored, and goes on by itself.")
 class ReplayDeliveriesPayload:
-    replay: Replay = strawberry.field(description="The replay. Ask `Query.replay` how far it is.")
+    replay: Replay = strawberry.field(
+        description="The replay. Watch `Subscription.replayProgressed`, or ask `Query.replay`, how far it is."
+    )
 
 
 @strawberry.type(description="Nothing more is made, and what waited is canceled. What is being sent ends.")

@@ -10,7 +10,6 @@ from models.ids import Prefix
 from resolvers import streams
 from resolvers.caller import Scope
 from resolvers.sources import AttemptMade, EventMade, Streamed, WebhookChanged, WebhookChangeKind
-from resolvers.statistics import DeliveryStats as Figures
 from resolvers.statistics import StatsWindow
 from resolvers.streams import AttemptStreamFilter
 from schema.context import Info
@@ -21,6 +20,7 @@ from schema.fields import field, subscription
 from schema.loaders import Loaders
 from schema.node import id_of
 from schema.paging import given
+from schema.replay import Replay
 from schema.scalars import Cursor
 from schema.scopes import RequiresScopes
 from schema.statistics import DeliveryStats
@@ -170,6 +170,19 @@ class Subscription:
 
     @subscription(
         description=(
+            "A replay: as it stands now, and again whenever it has moved, five times a second at most. Ends when the "
+            "replay has ended: the last message has `completedAt`."
+        ),
+        extensions=[RequiresScopes(Scope.DELIVERIES_READ)],
+    )
+    async def replay_progressed(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="`rpl_…`")]
+    ) -> AsyncGenerator[Replay, None]:
+        stream = await streams.replay_progressed(info.context.caller, id)
+        return _shown(info, stream, lambda found, _: Replay.of(found))
+
+    @subscription(
+        description=(
             "A webhook's figures: now, and again whenever they change, at most once a second. Ends when the webhook is "
             "deleted."
         ),
@@ -182,11 +195,7 @@ class Subscription:
         window: Annotated[StatsWindow, strawberry.argument(description="Over which span.")] = StatsWindow.HOUR,
     ) -> AsyncGenerator[DeliveryStats, None]:
         stream = await streams.stats_changed(info.context.caller, webhook_id, window)
-        return _shown(info, stream, _figures)
-
-
-def _figures(found: Figures, loaders: Loaders) -> DeliveryStats:
-    return DeliveryStats.of(found)
+        return _shown(info, stream, lambda found, _: DeliveryStats.of(found))
 
 
 async def _shown(

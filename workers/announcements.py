@@ -34,6 +34,7 @@ class Topic(StrEnum):
     ATTEMPTS = "attempts"
     EVENTS = "events"
     WEBHOOKS = "webhooks"
+    REPLAYS = "replays"
 
 
 Announce = Callable[[Topic, Iterable[UUID]], None]

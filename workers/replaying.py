@@ -24,6 +24,7 @@ from models.locks import Lock, try_lock
 from models.moment import from_ms, to_ms
 from models.replay import Candidate, Replay, ReplayStatus, candidates, unfinished
 from models.webhook import Webhook, WebhookStatus
+from workers.announcements import Announce, Topic, unheard
 from workers.lanes import Wake
 
 log = logging.getLogger("hookline.replays")
@@ -55,10 +56,11 @@ class _Outrun(Exception):
 class Replayer:
     """Works on all replays until it is cancelled. One for each worker process."""
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], int], wake: Wake) -> None:
+    def __init__(self, ledger: Ledger, clock: Callable[[], int], wake: Wake, announce: Announce = unheard) -> None:
         self._ledger = ledger
         self._clock = clock
         self._wake = wake
+        self._announce = announce
         self._database_is_away = False
 
     async def run(self) -> None:
@@ -77,7 +79,9 @@ class Replayer:
         pause = _POLL_SECONDS
         for one in await unfinished():
             try:
-                has_moved = await advance(self._ledger, self._wake, self._clock(), one.id, one.webhook_id)
+                has_moved = await advance(
+                    self._ledger, self._wake, self._clock(), one.id, one.webhook_id, announce=self._announce
+                )
             except Exception as error:
                 if is_transient(error):
                     raise
@@ -105,6 +109,7 @@ async def advance(
     replay_id: UUID,
     webhook_id: UUID,
     pace: ReplayPace = ReplayPace(),
+    announce: Announce = unheard,
 ) -> bool:
     """One step of a replay. False: there was nothing to do now, or somebody else is doing it."""
     made = 0
@@ -120,8 +125,9 @@ async def advance(
             if not step.has_moved:
                 return False
             organization_id = replay.organization_id
-    if made:
-        wake([(webhook_id, organization_id)])
+        announce(Topic.REPLAYS, [organization_id])
+        if made:
+            wake([(webhook_id, organization_id)])
     return True
 
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+from itertools import pairwise
 
 from tests.journeys.product import WITHIN_S, Process, Product, until
 from tests.receivers import Received, Receiver
 from tests.services import Redis
+from tests.watchers import Events, Socket, connected, streamed
 
 MANY = 20_000
 AT_ONCE = 1000
@@ -19,6 +21,7 @@ mutation($input: CancelReplayInput!) { cancelReplay(input: $input) {
   ... on CancelReplayPayload { replay { status } } ... on UserError { code message } __typename
 } }"""
 HOW_FAR = "query($id: ID!) { replay(id: $id) { status total enqueued succeeded failed } }"
+WATCH = "subscription($replay: ID!) { replayProgressed(id: $replay) { status total enqueued succeeded failed } }"
 SINCE_EVER = {"missing": {"since": "2020-01-01T00:00:00Z"}}
 
 
@@ -40,6 +43,33 @@ async def _replay(product: Product, webhook: str) -> str:
 
 async def _how_far(product: Product, replay: str) -> dict[str, object]:
     return dict((await product.graphql(HOW_FAR, id=replay))["replay"])
+
+
+async def _watched(watcher: Socket | Events) -> list[dict[str, object]]:
+    """All that is told of a replay until the server says that there is no more."""
+    seen: list[dict[str, object]] = []
+    while True:
+        if isinstance(watcher, Socket):
+            message = await watcher.take()
+            kind, payload = message["type"], message.get("payload", {})
+        else:
+            kind, payload = await watcher.take()
+        if kind == "complete":
+            return seen
+        assert kind == "next", payload
+        seen.append(payload["data"]["replayProgressed"])
+
+
+def _is_a_whole_story(seen: list[dict[str, object]], count: int) -> None:
+    """Begins before anything is made, only goes forward, and ends with all of it delivered."""
+    names = ("total", "enqueued", "succeeded", "failed")
+    assert [seen[0][name] for name in names] == [0, 0, 0, 0]
+    assert seen[-1] == {"status": "COMPLETED", "total": count, "enqueued": count, "succeeded": count, "failed": 0}
+    for name in ("enqueued", "succeeded"):
+        figures = [int(str(one[name])) for one in seen]
+        assert figures == sorted(figures)
+    assert any(0 < int(str(one["succeeded"])) < count for one in seen)
+    assert all(before != after for before, after in pairwise(seen))
 
 
 def _workers(product: Product) -> list[Process]:
@@ -71,6 +101,44 @@ async def test_workers_killed_in_the_middle_of_a_large_replay_skip_nothing_and_m
         }  # fmt: skip
         assert await product.counts_of(webhook) == {"SUCCEEDED": MANY}
         assert {request.header("webhook-id") for request in receiver.requests} == missed
+
+
+async def test_a_replay_is_watched_to_its_end(product: Product) -> None:
+    address = product.origin.removeprefix("http://")
+    async with Receiver() as receiver, connected(address, product.token) as socket:
+        published = await product.publish_all([{"type": "watched.missed", "data": n} for n in range(1000)])
+        webhook, _ = await product.create_webhook(receiver.url, "watched.missed", delivery={"maxPerSecond": 500})
+        replay = await _replay(product, webhook)
+        await socket.subscribe(WATCH, replay=replay)
+        async with streamed(address, product.token, WATCH, replay=replay) as events:
+            for seen in await asyncio.gather(_watched(socket), _watched(events)):
+                _is_a_whole_story(seen, len(published))
+
+
+async def test_a_replay_is_watched_on_every_server_and_while_redis_is_away(
+    production_product: Product, own_redis: Redis
+) -> None:
+    product = production_product
+    first = product.origin.removeprefix("http://")
+    await product.start_serve("--processes", "2")
+    second = product.origin.removeprefix("http://")
+    async with (
+        Receiver() as receiver,
+        connected(first, product.token) as one,
+        connected(second, product.token) as two,
+        connected(second, product.token) as three,
+    ):
+        await _miss(product, 1000)
+        webhook, _ = await product.create_webhook(receiver.url, "missed", delivery={"maxPerSecond": 200})
+        replay = await _replay(product, webhook)
+        sockets = (one, two, three)
+        for socket in sockets:
+            await socket.subscribe(WATCH, replay=replay)
+        watching = asyncio.gather(*map(_watched, sockets))
+        await receiver.wait_for(200, timeout=WITHIN_S)
+        own_redis.stop()
+        for seen in await watching:
+            _is_a_whole_story(seen, 1000)
 
 
 async def test_a_replay_that_is_canceled_sends_no_more(production_product: Product) -> None:

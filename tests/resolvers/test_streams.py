@@ -27,11 +27,12 @@ from models.delivery import DeliveryTrigger
 from models.ids import Prefix, encode, new_id
 from models.moment import from_ms
 from models.organization import Organization
+from models.replay import Replay, ReplayStatus
 from models.webhook import DisabledReason, WebhookStatus
-from resolvers import events, keys, organizations, streams, webhooks
+from resolvers import events, keys, organizations, replays, streams, webhooks
 from resolvers.caller import Caller
 from resolvers.errors import FieldErrorCode, Forbidden, LimitExceeded, NotFound, ValidationFailed
-from resolvers.inputs import EventDraft, WebhookChange, WebhookDraft
+from resolvers.inputs import EventDraft, MomentRange, ReplayDraft, WebhookChange, WebhookDraft
 from resolvers.sources import QUEUE_ITEMS, AttemptMade, AttemptTail, Streamed, StreamPace, WebhookDiff
 from resolvers.statistics import StatsWindow
 from resolvers.streams import AttemptStreamFilter
@@ -40,9 +41,10 @@ from tests.models.bench import Bench
 from tests.receivers import Receiver
 from workers import queue
 from workers.announcements import Topic
+from workers.replaying import Replayer
 
 ALL = AttemptStreamFilter()
-PATIENT = StreamPace(poll=60, patience=0.2, check=0.05, figures=0.01, figures_at_rest=60)
+PATIENT = StreamPace(poll=60, patience=0.2, check=0.05, figures=0.01, figures_at_rest=60, progress=0.01)
 
 
 @dataclass
@@ -76,6 +78,24 @@ class Stand:
         settlements = [self.bench.settlement(one) for one in claimed]
         await self.bench.settle(*settlements)
         return sorted(one.attempt.id for one in settlements)
+
+    async def replay(self, count: int = 3) -> Replay:
+        """Asks for so many events again, which its webhook has missed."""
+        await events.publish_many(self.caller, [EventDraft("order.created", n) for n in range(count)])
+        webhook = (await webhooks.create(self.caller, WebhookDraft("http://127.0.0.1/", ["*"]))).webhook
+        return await replays.create(self.caller, id_of(webhook), ReplayDraft(missing=MomentRange()))
+
+    async def advance_replays(self) -> None:
+        """A worker takes a step of each."""
+        desk = self.house.desk
+        await Replayer(desk.ledger, lambda: desk.clock() + 2000, desk.wake, desk.announce).advance_all()
+
+    async def end_replayed(self, replay: Replay, count: int, outcome: AttemptOutcome = AttemptOutcome.SUCCESS) -> None:
+        """Delivers so many of it, or gives them up; says so."""
+        now = self.house.desk.clock() + 2000
+        claimed = await self.bench.ledger.claim(now, {replay.webhook_id: count}, {replay.webhook_id: count})
+        await self.bench.ledger.settle([self.bench.settlement(one, outcome) for one in claimed], now, 10**9)
+        self.tell()
 
     def tell(self, topic: Topic = Topic.ATTEMPTS) -> None:
         """Announces that there is something new."""
@@ -507,6 +527,75 @@ async def test_figures_of_another_organization_are_not_found(stand: Stand) -> No
         await streams.stats_changed(other, id_of(webhook), StatsWindow.HOUR)
 
 
+# ── replays ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def far(seen: list[Replay]) -> list[tuple[str, int, int, int, int]]:
+    return [(one.status.name, one.total, one.enqueued, one.succeeded, one.failed) for one in seen]
+
+
+def replay_id(replay: Replay) -> str:
+    return encode(Prefix.REPLAY, replay.id)
+
+
+async def test_a_replay_is_seen_as_it_stands_whenever_it_moves_and_until_it_has_ended(stand: Stand) -> None:
+    replay = await stand.replay()
+    async with watching(await streams.replay_progressed(stand.caller, replay_id(replay))) as seen:
+        await until(lambda: len(seen) == 1)
+        await stand.advance_replays()
+        await until(lambda: len(seen) == 2)
+        await stand.end_replayed(replay, 2)
+        await until(lambda: len(seen) == 3)
+        stand.tell()  # nothing of it has moved
+        await stand.end_replayed(replay, 1, AttemptOutcome.HTTP_ERROR)
+        await until(lambda: len(seen) == 4)
+        await stand.advance_replays()
+        await until(lambda: stand.streams.is_at_rest)
+    assert far(seen) == [
+        ("QUEUED", 0, 0, 0, 0),
+        ("RUNNING", 3, 3, 0, 0),
+        ("RUNNING", 3, 3, 2, 0),
+        ("RUNNING", 3, 3, 2, 1),
+        ("COMPLETED", 3, 3, 2, 1),
+    ]
+    assert [one.completed_at is not None for one in seen] == [False, False, False, False, True]
+    async with watching(await streams.replay_progressed(stand.caller, replay_id(replay))) as again:
+        await until(lambda: stand.streams.is_at_rest and again)
+    assert far(again) == far(seen[-1:])
+
+
+async def test_a_replay_that_is_canceled_is_watched_until_its_last_request_has_ended(stand: Stand) -> None:
+    replay = await stand.replay()
+    await stand.advance_replays()
+    now = stand.house.desk.clock() + 2000
+    [claimed] = await stand.bench.ledger.claim(now, {replay.webhook_id: 1}, {replay.webhook_id: 1})
+    async with watching(await streams.replay_progressed(stand.caller, replay_id(replay))) as seen:
+        await until(lambda: len(seen) == 1)
+        await replays.cancel(stand.caller, replay_id(replay))
+        await until(lambda: len(seen) == 2)
+        await stand.bench.ledger.settle([stand.bench.settlement(claimed)], now, 10**9)
+        stand.tell()
+        await until(lambda: len(seen) == 3)
+        assert not stand.streams.is_at_rest
+        await stand.advance_replays()
+        await until(lambda: stand.streams.is_at_rest)
+    assert far(seen) == [
+        ("RUNNING", 3, 3, 0, 0),
+        ("CANCELED", 3, 3, 0, 0),
+        ("CANCELED", 3, 3, 1, 0),
+        ("CANCELED", 3, 3, 1, 0),
+    ]
+    assert [one.completed_at is not None for one in seen] == [False, False, False, True]
+
+
+async def test_replays_of_another_organization_are_not_found(stand: Stand) -> None:
+    replay = await stand.replay()
+    other = await new_caller(stand.house.desk)
+    for caller, named in ((other, replay_id(replay)), (stand.caller, "rpl_1"), (stand.caller, f"whk_{replay.id}")):
+        with pytest.raises(NotFound):
+            await streams.replay_progressed(caller, named)
+
+
 # ── who may watch, and how long ─────────────────────────────────────────────────────────────────────────────────
 
 
@@ -525,6 +614,9 @@ async def test_each_stream_needs_its_scope(stand: Stand) -> None:
         streams.webhooks_changed(await lacking("webhooks:read"))
     with pytest.raises(Forbidden):
         await streams.stats_changed(await lacking("webhooks:read"), id_of(webhook), StatsWindow.HOUR)
+    replay = await replays.create(stand.caller, id_of(webhook), ReplayDraft(missing=MomentRange()))
+    with pytest.raises(Forbidden):
+        await streams.replay_progressed(await lacking("deliveries:read"), replay_id(replay))
     assert stand.streams.is_at_rest
 
 
@@ -610,8 +702,9 @@ async def test_a_thousand_subscribers_leave_nothing_behind(stand: Stand) -> None
 
 
 async def test_without_redis_streams_look_by_themselves(database_url: str) -> None:
-    pace = StreamPace(poll=0.05, figures=0.01)
+    pace = StreamPace(poll=0.05, figures=0.01, progress=0.01)
     async with stand_on(database_url, pace, make_redis=nowhere) as stand:
+        replay = await stand.replay()
         webhook = (await webhooks.create(stand.caller, WebhookDraft("http://127.0.0.1/", ["*"]))).webhook
         figures = await streams.stats_changed(stand.caller, id_of(webhook), StatsWindow.HOUR)
         async with (
@@ -619,14 +712,18 @@ async def test_without_redis_streams_look_by_themselves(database_url: str) -> No
             watching(streams.events_published(stand.caller, ["*"])) as published,
             watching(streams.webhooks_changed(stand.caller)) as changed,
             watching(figures) as counted,
+            watching(await streams.replay_progressed(stand.caller, replay_id(replay))) as replayed,
         ):
             await stand.is_live(4)
+            await until(lambda: len(replayed) == 1)
+            await stand.advance_replays()
             await events.publish(stand.caller, EventDraft("order.created", {}))
             await webhooks.update(stand.caller, id_of(webhook), WebhookChange(name="Ours"))
             [claimed] = await stand.bench.ledger.claim(stand.house.desk.clock(), {webhook.id: 1})
             await stand.bench.ledger.settle([stand.bench.settlement(claimed)], stand.house.desk.clock(), 10**9)
             await until(lambda: (len(attempts), len(published), len(changed)) == (1, 1, 1))
             await until(lambda: counted[-1].attempts == 1)
+            await until(lambda: replayed[-1].status is ReplayStatus.RUNNING)
 
 
 async def test_a_source_goes_on_when_the_database_was_away(database_url: str, caplog: pytest.LogCaptureFixture) -> None:

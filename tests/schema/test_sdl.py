@@ -24,11 +24,6 @@ PRINTED = Path(schema.__file__).with_name("schema.graphql")
 TARGET = build_schema((Path(__file__).parent / "target.graphql").read_text())
 OURS = build_schema(print_sdl())
 
-NOT_YET = {
-    "Subscription.replayProgressed",
-}
-"""Designed, and to be built with replays."""
-
 ON_PURPOSE = {
     # A key that lacks `admin` loses this field, not the rest of its answer.
     ("Query.apiKeys", "[ApiKey!]! @requiresScopes(scopes: [[admin]])", "[ApiKey!] @requiresScopes(scopes: [[admin]])"),
@@ -66,14 +61,9 @@ def test_the_schema_is_what_was_designed() -> None:
     differences = {
         (what, designed.get(what, "nothing"), built.get(what, "nothing"))
         for what in designed.keys() | built.keys()
-        if designed.get(what) != built.get(what) and what.partition("(")[0] not in NOT_YET
-        if what.partition("(")[0].partition(".")[0] not in NOT_YET
+        if designed.get(what) != built.get(what)
     }
     assert differences == ON_PURPOSE
-
-
-def test_what_is_not_built_yet_is_not_there() -> None:
-    assert NOT_YET & dict(_facts(OURS)).keys() == set()
 
 
 def test_everything_says_what_it_is() -> None:

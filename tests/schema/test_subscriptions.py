@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -12,15 +13,16 @@ import websockets
 
 from app.wiring import House
 from models.ids import Prefix, encode
-from resolvers import events, keys, organizations, webhooks
+from resolvers import events, keys, organizations, replays, webhooks
 from resolvers.caller import Caller
-from resolvers.inputs import EventDraft, WebhookChange, WebhookDraft
+from resolvers.inputs import EventDraft, MomentRange, ReplayDraft, WebhookChange, WebhookDraft
 from resolvers.paging import PageRequest
 from resolvers.sources import StreamPace
 from tests.houses import ManualClock, id_of, open_house, running, until
-from tests.receivers import Receiver
+from tests.receivers import Exchange, Receiver
 from tests.schema.live import listening
 from tests.watchers import Events, Socket, connected, open_socket, streamed
+from workers.replaying import Replayer
 
 ATTEMPTS = """subscription($filter: DeliveryStreamFilterInput, $after: Cursor) {
   deliveryAttempted(filter: $filter, after: $after) {
@@ -34,7 +36,12 @@ WEBHOOKS = "subscription($ids: [ID!]) { webhookChanged(ids: $ids) { kind webhook
 STATS = """subscription($webhook: ID!) {
   deliveryStatsChanged(webhookId: $webhook) { attempts deliveries { pending succeeded } }
 }"""
-PACE = StreamPace(check=0.1, patience=0.2, figures=0.01)
+REPLAY = """subscription($replay: ID!) {
+  replayProgressed(id: $replay) { status total enqueued succeeded failed webhook { name } }
+}"""
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+FAILED = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
+PACE = StreamPace(check=0.1, patience=0.2, figures=0.01, progress=0.01)
 
 
 @dataclass
@@ -156,6 +163,55 @@ async def test_figures_come_at_once_and_when_they_change_until_the_webhook_is_de
             assert await figures.take() == ("complete", None)
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite", "postgresql"], indirect=True)
+async def test_a_replay_is_watched_from_where_it_stands_to_its_end(live: Live) -> None:
+    may_answer = asyncio.Event()
+
+    async def behaviour(exchange: Exchange) -> None:
+        await may_answer.wait()
+        await exchange.write(FAILED if b'"data":1' in exchange.request.body else OK)
+
+    for n in range(3):
+        await live.publish(data=n)
+    async with Receiver(behaviour) as receiver, connected(live.address, live.token) as socket:
+        draft = WebhookDraft(receiver.url, ["*"], name="Ours")
+        draft.delivery.max_attempts = 1
+        webhook = (await webhooks.create(live.caller, draft)).webhook
+        replay = await replays.create(live.caller, id_of(webhook), ReplayDraft(missing=MomentRange()))
+        replay_id = encode(Prefix.REPLAY, replay.id)
+        await socket.subscribe(REPLAY, replay=replay_id)
+        async with streamed(live.address, live.token, REPLAY, replay=replay_id) as stream:
+            over_socket, over_stream = [await socket.data()], [await stream.data()]
+            desk = live.house.desk
+            async with running(Replayer(desk.ledger, desk.clock, desk.wake, desk.announce).run()):
+                over_socket.append(await socket.data())
+                over_stream.append(await stream.data())
+                may_answer.set()
+                while over_socket[-1]["status"] != "COMPLETED":
+                    over_socket.append(await socket.data())
+                while over_stream[-1]["status"] != "COMPLETED":
+                    over_stream.append(await stream.data())
+            assert await socket.take() == {"type": "complete", "id": "1"}
+            assert await stream.take() == ("complete", None)
+    asked = {"status": "QUEUED", "total": 0, "enqueued": 0, "succeeded": 0, "failed": 0, "webhook": {"name": "Ours"}}
+    made = asked | {"status": "RUNNING", "total": 3, "enqueued": 3}
+    for seen in (over_socket, over_stream):
+        assert seen[:2] == [asked, made]
+        assert seen[-1] == made | {"status": "COMPLETED", "succeeded": 2, "failed": 1}
+        assert all(before != after for before, after in pairwise(seen))
+
+
+async def test_a_replay_of_another_organization_is_not_found(live: Live) -> None:
+    other = await organizations.create_named("Globex")
+    _, token = await keys.create_for(other.id, "theirs", ["*"])
+    webhook = (await webhooks.create(live.caller, WebhookDraft("http://127.0.0.1/", ["*"]))).webhook
+    replay = await replays.create(live.caller, id_of(webhook), ReplayDraft(missing=MomentRange()))
+    async with connected(live.address, token) as socket:
+        await socket.subscribe(REPLAY, replay=encode(Prefix.REPLAY, replay.id))
+        [error] = (await socket.take())["payload"]
+    assert error["extensions"]["code"] == "NOT_FOUND"
+
+
 async def test_each_event_is_read_afresh(live: Live) -> None:
     async with Receiver() as receiver, connected(live.address, live.token) as socket:
         webhook = (await webhooks.create(live.caller, WebhookDraft(receiver.url, ["*"], name="Old"))).webhook
@@ -274,8 +330,8 @@ async def test_a_platform_key_watches_for_the_organization_it_names(live: Live) 
 async def test_a_scope_that_lacks_is_told_before_the_stream_begins(live: Live) -> None:
     _, token = await live.key("webhooks:read")
     async with connected(live.address, token) as socket:
-        for n, document in enumerate((ATTEMPTS, EVENTS)):
-            await socket.subscribe(document, str(n))
+        for n, document in enumerate((ATTEMPTS, EVENTS, REPLAY)):
+            await socket.subscribe(document, str(n), replay="rpl_1")
             refused = await socket.take()
             assert (refused["type"], refused["id"]) == ("error", str(n))
             [error] = refused["payload"]

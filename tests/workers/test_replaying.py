@@ -1,6 +1,9 @@
 """Replays under way: the engine sends what is new first, and the replayer makes what there is room for."""
 
 import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
+from uuid import UUID
 
 from models.delivery import Delivery, DeliveryStatus
 from models.ids import Prefix, encode
@@ -11,6 +14,7 @@ from resolvers.inputs import EventDraft, MomentRange, ReplayDraft, WebhookDraft
 from tests.houses import id_of, new_caller, open_house, running, until
 from tests.ledgers import unreliable
 from tests.receivers import Exchange, Received, Receiver
+from workers.announcements import Topic
 from workers.engine import Engine, Pace
 from workers.lanes import LaneRules
 from workers.replaying import Replayer
@@ -44,7 +48,7 @@ async def test_a_new_event_overtakes_every_replayed_one_that_waits(database_url:
             await receiver.wait_for(1)
             await publish(caller, "order.new", 2)
             first_is_answered.set()
-            await receiver.wait_for(52)
+            await receiver.wait_for(52, timeout=60)
     assert types(list(receiver.requests)) == ["old", "new", "new", *["old"] * 49]
 
 
@@ -131,3 +135,26 @@ async def test_one_replay_that_cannot_go_on_does_not_hold_up_the_others(database
         assert counts == [0, 3]
         await replayer.advance_all()
         assert await Delivery.filter(replay_id=first.id).count() == 3
+
+
+async def test_each_step_of_a_replay_is_announced(database_url: str) -> None:
+    announced: list[tuple[Topic, list[UUID]]] = []
+
+    def announce(topic: Topic, organizations: Iterable[UUID]) -> None:
+        announced.append((topic, list(organizations)))
+
+    async with open_house(database_url) as house:
+        desk = replace(house.desk, announce=announce)
+        caller = await new_caller(desk)
+        await publish(caller, "order.old", 3)
+        webhook = (await webhooks.create(caller, WebhookDraft("http://127.0.0.1:9/", ["*"]))).webhook
+        replay = await replays.create(caller, id_of(webhook), ReplayDraft(missing=MomentRange()))
+        announced.clear()
+        replayer = Replayer(desk.ledger, lambda: desk.clock() + 2000, desk.wake, announce)
+        of_ours = (Topic.REPLAYS, [caller.organization_id])
+        await replayer.advance_all()
+        assert announced == [of_ours]
+        await replayer.advance_all()  # nothing to do until its deliveries have ended
+        assert announced == [of_ours]
+        await replays.cancel(caller, encode(Prefix.REPLAY, replay.id))
+        assert announced == [of_ours] * 2
