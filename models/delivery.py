@@ -74,6 +74,7 @@ class Delivery(Model):
     last_status_code = fields.SmallIntField(null=True)
     created_at = MomentField()
     completed_at = MomentField(null=True)
+    dead_at = MomentField(null=True, description="When it was DEAD_LETTERED. Null: it was not.")
 
     class Meta:
         table = "delivery"

@@ -123,7 +123,8 @@ UPDATE delivery d SET
   status = r.status, due_at = r.due_at, lease_until = NULL,
   failure_count = d.failure_count + r.failed,
   last_outcome = r.outcome, last_status_code = r.code,
-  completed_at = CASE WHEN r.due_at IS NULL THEN $7::bigint END
+  completed_at = CASE WHEN r.due_at IS NULL THEN $7::bigint END,
+  dead_at = CASE r.status WHEN {DEAD_LETTERED} THEN $7::bigint END
 FROM unnest($1::uuid[], $2::int[], $3::smallint[], $4::bigint[], $5::smallint[], $6::smallint[], $8::smallint[])
   AS r(id, fence, status, due_at, outcome, code, failed)
 WHERE d.id = r.id AND d.fence = r.fence AND CASE d.status WHEN {SENDING} THEN TRUE END

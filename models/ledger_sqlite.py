@@ -65,7 +65,7 @@ _CANCEL_ONE = (
 )
 _SETTLE = (
     "UPDATE delivery SET status = ?, due_at = ?, lease_until = NULL, failure_count = failure_count + ?, "
-    "last_outcome = ?, last_status_code = ?, completed_at = ? "
+    "last_outcome = ?, last_status_code = ?, completed_at = ?, dead_at = ? "
     f"WHERE id = ? AND fence = ? AND status = {SENDING}"
 )
 _EVENT = (
@@ -408,7 +408,8 @@ def _abandoned(row: dict[str, Any]) -> AttemptRecord:
 def _settle_one(db: sqlite3.Connection, s: Settlement, now: int) -> bool:
     parameters = (
         int(s.status), s.due_at, s.attempt.outcome is not AttemptOutcome.SUCCESS, int(s.attempt.outcome),
-        s.attempt.response_status, now if s.due_at is None else None, str(s.claimed.id), s.claimed.fence,
+        s.attempt.response_status, now if s.due_at is None else None,
+        now if s.status is DeliveryStatus.DEAD_LETTERED else None, str(s.claimed.id), s.claimed.fence,
     )  # fmt: skip
     return db.execute(_SETTLE, parameters).rowcount == 1
 

@@ -118,13 +118,13 @@ FROM event e WHERE e.id > $2 AND e.id IN ({{ids}}) ORDER BY e.id LIMIT $3
 # Of an event that was given up several times, the last counts.
 _FAILED = f"""
 SELECT d.id AS place, d.event_id, d.event_type, d.id AS replay_of_id,
-  d.completed_at >= $4 AND d.completed_at < $5 AND d.trigger <> {int(DeliveryTrigger.TEST)}
+  d.dead_at >= $4 AND d.dead_at < $5 AND d.trigger <> {int(DeliveryTrigger.TEST)}
   AND NOT ({_DONE.format(event="d.event_id")})
   AND (SELECT 1 {_OWN.format(event="d.event_id")} AND (o.id > d.id) IS TRUE
-    AND o.status = {int(DeliveryStatus.DEAD_LETTERED)} AND o.completed_at >= $4 AND o.completed_at < $5 LIMIT 1) IS NULL
+    AND o.dead_at >= $4 AND o.dead_at < $5 LIMIT 1) IS NULL
   AND EXISTS (SELECT 1 FROM event e WHERE e.id = d.event_id) AS is_selected
-FROM (SELECT id, event_id, event_type, completed_at, trigger FROM delivery
-      WHERE webhook_id = $1 AND status = {int(DeliveryStatus.DEAD_LETTERED)} AND id > $2 ORDER BY id LIMIT $3) AS d
+FROM (SELECT id, event_id, event_type, dead_at, trigger FROM delivery
+      WHERE webhook_id = $1 AND dead_at IS NOT NULL AND id > $2 ORDER BY id LIMIT $3) AS d
 ORDER BY d.id
 """
 _MISSING = f"""

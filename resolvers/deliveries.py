@@ -8,7 +8,7 @@ from tortoise.functions import Count
 from tortoise.queryset import QuerySet
 
 from models.attempt import Attempt
-from models.delivery import Delivery
+from models.delivery import Delivery, DeliveryStatus
 from models.event import Event
 from models.ids import Prefix
 from models.ledger import StoredEvent
@@ -151,6 +151,8 @@ def _filtered(
         query = query.filter(event_id=event_id)
     if filter.status is not None:
         query = query.filter(status__in=list(filter.status))
+        if set(filter.status) == {DeliveryStatus.DEAD_LETTERED}:
+            query = query.filter(dead_at__isnull=False)  # has an index of its own
     if filter.trigger is not None:
         query = query.filter(trigger__in=list(filter.trigger))
     if filter.event_types is not None:

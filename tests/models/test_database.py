@@ -11,11 +11,13 @@ import asyncpg
 import pytest
 from tortoise import Tortoise
 from tortoise.apps import Apps
+from tortoise.migrations.api.migrate import migrate as run_migrations
 from tortoise.migrations.autodetector import MigrationAutodetector
 
 from models.database import MIGRATIONS, config, connect, is_sqlite, is_transient, migrate
 from models.delivery import Delivery, DeliveryStatus
 from models.ids import new_id
+from models.moment import from_ms
 from tests.models.bench import Bench, select
 
 ROOT = Path(__file__).parent.parent.parent
@@ -25,8 +27,8 @@ INDEXES = {
     "delivery_due_replayed": ("delivery", ["webhook_id", "due_at"], "due_at IS NOT NULL AND replay_id IS NOT NULL"),
     "replay_unfinished": ("replay", ["id"], "completed_at IS NULL"),
     "delivery_open": ("delivery", ["webhook_id", "id"], "completed_at IS NULL"),
-    "delivery_dead": ("delivery", ["webhook_id", "id"], "status = 5"),
-    "delivery_dead_of_organization": ("delivery", ["organization_id", "id"], "status = 5"),
+    "delivery_dead": ("delivery", ["webhook_id", "id"], "dead_at IS NOT NULL"),
+    "delivery_dead_of_organization": ("delivery", ["organization_id", "id"], "dead_at IS NOT NULL"),
     "delivery_rollup_age": ("delivery_rollup", ["resolution_ms", "start"], None),
     "idempotency_age": ("idempotency", ["created_at"], None),
 }
@@ -111,6 +113,41 @@ async def test_a_claim_goes_by_the_index_of_what_is_due(bench: Bench) -> None:
     sql = "SELECT id FROM delivery WHERE webhook_id = $1 AND due_at <= 5 AND replay_id IS NULL ORDER BY due_at LIMIT 10"
     plan = await select(f"EXPLAIN QUERY PLAN {sql}", new_id())
     assert ["delivery_due" in row["detail"] for row in plan] == [True]
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+async def test_no_index_of_deliveries_holds_what_a_claim_writes_so_that_it_may_update_in_place(bench: Bench) -> None:
+    """PostgreSQL knows each index's columns, those of its condition among them, and updates rows in place (HOT) only
+    when none of them changes."""
+    held = await select(
+        "SELECT DISTINCT a.attname AS name FROM pg_depend d "
+        "JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid "
+        "WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass "
+        "AND d.refobjid = 'delivery'::regclass "
+        "AND d.objid IN (SELECT indexrelid FROM pg_index WHERE indrelid = 'delivery'::regclass)"
+    )
+    names = {row["name"] for row in held}
+    assert names >= {"id", "webhook_id", "due_at", "completed_at", "dead_at"}
+    assert names & {"status", "attempt_count", "fence", "lease_until"} == set()
+
+
+async def test_what_was_given_up_before_dead_letters_had_an_index_of_their_own_is_found_by_it(
+    blank_database_url: str,
+) -> None:
+    await run_migrations(config=config(blank_database_url, foreign_keys=False), target="hookline.0011_replays")
+    old = {status: new_id() for status in DeliveryStatus}
+    for status, delivery_id in old.items():
+        await select(
+            "INSERT INTO delivery (id, organization_id, webhook_id, event_id, event_type, status, trigger, "
+            "attempt_count, failure_count, fence, created_at, completed_at) "
+            f"VALUES ($1, $1, $1, $1, 'order.paid', {int(status)}, 1, 0, 0, 0, 5, 7)",
+            delivery_id,
+        )
+    await Tortoise.close_connections()
+    await migrate(blank_database_url)
+    async with connect(blank_database_url):
+        rows = {row.status: row.dead_at for row in await Delivery.filter(id__in=list(old.values()))}
+    assert rows == {**dict.fromkeys(DeliveryStatus), DeliveryStatus.DEAD_LETTERED: from_ms(7)}
 
 
 @pytest.mark.parametrize("url", ["mysql://localhost/x", "file.db", "", "http://localhost"])

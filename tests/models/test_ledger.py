@@ -375,6 +375,7 @@ async def test_a_delivery_that_is_given_up_is_finished_and_its_webhook_failing(b
     await bench.settle(bench.settlement(await bench.claim_one(), FAILED))
     row = await Delivery.get(id=delivery_id)
     assert (row.status, row.due_at, row.completed_at) == (DEAD_LETTERED, None, from_ms(bench.clock()))
+    assert row.dead_at == row.completed_at
     assert (await WebhookHealth.get(webhook_id=webhook_id)).last_delivery_failed is True
     assert await bench.counters(webhook_id) == {"attempts": 1, "dead_lettered": 1, "h08": 1}
     bench.clock.advance(days=30)

@@ -77,6 +77,7 @@ class Stand:
         trigger: DeliveryTrigger = DeliveryTrigger.EVENT,
     ) -> Delivery:
         """A delivery of it, not written yet."""
+        ended = from_ms(completed_at or to_ms(event.received_at))
         made = Delivery(
             id=id_at(to_ms(event.received_at)),
             organization_id=event.organization_id,
@@ -86,7 +87,8 @@ class Stand:
             status=status,
             trigger=trigger,
             created_at=event.received_at,
-            completed_at=None if status in OPEN else from_ms(completed_at or to_ms(event.received_at)),
+            completed_at=None if status in OPEN else ended,
+            dead_at=ended if status is DEAD_LETTERED else None,
         )
         self.deliveries.append(made)
         return made
@@ -116,7 +118,7 @@ class Stand:
         """Ends whatever waits, as if it had been sent."""
         done = from_ms(now_ms())
         await Delivery.filter(replay_id__isnull=False, completed_at__isnull=True).update(
-            status=outcome, due_at=None, completed_at=done
+            status=outcome, due_at=None, completed_at=done, dead_at=done if outcome is DEAD_LETTERED else None
         )
 
     async def finish(self, replay: Replay) -> Replay:
