@@ -8,7 +8,7 @@ from app.browser_session import require_own_page, session_of
 from app.wiring import House
 from models.api_key import ApiKey, shown_prefix_of
 from models.ids import new_id
-from resolvers import keys, organizations
+from resolvers import keys, organizations, sessions
 from resolvers.caller import Caller
 from resolvers.errors import Forbidden, NotFound
 
@@ -78,7 +78,7 @@ async def acting(caller: Caller, connection: HTTPConnection) -> Caller:
 
 async def _of_session(house: House, connection: HTTPConnection) -> Caller:
     session = session_of(connection, house.desk.sealer, house.desk.clock())
-    caller = await keys.authenticate_by_id(house.desk, session.key_id) if session is not None else None
+    caller = await sessions.authenticate(house.desk, session) if session is not None else None
     if caller is None:
         raise Unauthenticated("no API key: send it as `Authorization: Bearer <key>`")
     require_own_page(connection, house.settings.allowed_origins)

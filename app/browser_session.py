@@ -1,7 +1,8 @@
 """A browser's session: a cookie that stands for an API key, so that no page has to keep the key.
 
-The cookie holds, sealed, the key's id and when the session ends. Nothing of it is stored, so every server process knows
-every session; and as each request looks the key up, its revocation ends all its sessions.
+The cookie holds, sealed, an id of the session, that of the key, and when the session ends. Nothing of it is stored but
+that it was ended before, so every server process knows every session; and as each request looks the key up, its
+revocation ends all its sessions.
 
 A browser sends cookies by itself, also when another site's page asks it to. So whatever changes something is believed
 only from a page of ours: the cookie is SameSite=Strict, the browser must say where the request comes from, and a POST
@@ -9,8 +10,8 @@ must be declared JSON, which no form can do.
 """
 
 import base64
+import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -19,6 +20,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from models.sealing import CannotUnseal, Sealer
+from resolvers.caller import Session
 from resolvers.errors import Forbidden
 
 LIFETIME_MS = 12 * 3_600_000
@@ -26,21 +28,15 @@ LIFETIME_MS = 12 * 3_600_000
 
 _NAME = "hookline_session"
 _CONTEXT = b"browser session"
-_ID_BYTES = 16
+_FORM = struct.Struct(">16s16sQ")
+"""The session's id, the key's, and milliseconds since 1970."""
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    """What a cookie says."""
-
-    key_id: UUID
-    expires_at: int
-    """Milliseconds since 1970."""
-
-    def sealed(self, sealer: Sealer) -> str:
-        plain = self.key_id.bytes + self.expires_at.to_bytes(8, "big")
-        return base64.urlsafe_b64encode(sealer.seal(plain, _CONTEXT)).decode()
+def sealed(session: Session, sealer: Sealer) -> str:
+    """What the cookie says."""
+    plain = _FORM.pack(session.id.bytes, session.key_id.bytes, session.expires_at)
+    return base64.urlsafe_b64encode(sealer.seal(plain, _CONTEXT)).decode()
 
 
 def session_of(connection: HTTPConnection, sealer: Sealer, now: int) -> Session | None:
@@ -49,10 +45,10 @@ def session_of(connection: HTTPConnection, sealer: Sealer, now: int) -> Session 
     if value is None:
         return None
     try:
-        plain = sealer.unseal(base64.urlsafe_b64decode(value.encode()), _CONTEXT)
-    except (CannotUnseal, ValueError):
+        id_, key_id, expires_at = _FORM.unpack(sealer.unseal(base64.urlsafe_b64decode(value.encode()), _CONTEXT))
+    except (CannotUnseal, ValueError, struct.error):
         return None
-    session = Session(UUID(bytes=plain[:_ID_BYTES]), int.from_bytes(plain[_ID_BYTES:], "big"))
+    session = Session(UUID(bytes=id_), UUID(bytes=key_id), expires_at)
     return session if session.expires_at > now else None
 
 
@@ -60,7 +56,7 @@ def begin(response: Response, connection: HTTPConnection, session: Session, seal
     """Has the browser keep the session."""
     response.set_cookie(
         _cookie_name(connection),
-        session.sealed(sealer),
+        sealed(session, sealer),
         max_age=(session.expires_at - now) // 1000,
         path="/",
         secure=_is_secure(connection),

@@ -2,7 +2,7 @@
 
 POST     with `Authorization: Bearer <key>`: begins a session
 GET      whose session it is
-DELETE   ends it
+DELETE   ends it, and what is watched with it
 """
 
 from datetime import datetime
@@ -14,14 +14,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from app.authentication import Unauthenticated, authenticated, token_of
-from app.browser_session import LIFETIME_MS, Session, begin, end, require_own_page, session_of
+from app.browser_session import LIFETIME_MS, begin, end, require_own_page, session_of
 from app.request_id import request_id_of
 from app.rest.native import NATIVE
 from app.wiring import House
-from models.ids import Prefix, encode
+from models.ids import Prefix, encode, new_id
 from models.moment import from_ms, to_ms
-from resolvers import keys, organizations
-from resolvers.caller import Caller
+from resolvers import keys, organizations, sessions
+from resolvers.caller import Caller, Session
 from resolvers.errors import Forbidden, RateLimited
 
 
@@ -50,7 +50,7 @@ async def _begun(request: Request) -> Response:
     ends = now + LIFETIME_MS
     if caller.key.expires_at is not None:
         ends = min(ends, to_ms(caller.key.expires_at))
-    session = Session(caller.key.id, ends)
+    session = Session(new_id(), caller.key.id, ends)
     response = _json(201, await _described(caller, session))
     begin(response, request, session, house.desk.sealer, now)
     return response
@@ -59,7 +59,7 @@ async def _begun(request: Request) -> Response:
 async def _told(request: Request) -> Response:
     house: House = request.app.state.house
     session = session_of(request, house.desk.sealer, house.desk.clock())
-    caller = await keys.authenticate_by_id(house.desk, session.key_id) if session is not None else None
+    caller = await sessions.authenticate(house.desk, session) if session is not None else None
     if session is None or caller is None:
         raise Unauthenticated("there is no session: begin one by POST with `Authorization: Bearer <key>`")
     return _json(200, await _described(caller, session))
@@ -68,6 +68,9 @@ async def _told(request: Request) -> Response:
 async def _ended(request: Request) -> Response:
     house: House = request.app.state.house
     require_own_page(request, house.settings.allowed_origins)
+    session = session_of(request, house.desk.sealer, house.desk.clock())
+    if session is not None:
+        await sessions.end(session)
     response = Response(status_code=204)
     end(response, request)
     return response

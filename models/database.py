@@ -33,6 +33,7 @@ _MODULES = [
     "models.delivery",
     "models.attempt",
     "models.replay",
+    "models.session",
 ]
 _ADVISORY_LOCK = 0x686F6F6B  # "hook": one migration at a time on PostgreSQL
 

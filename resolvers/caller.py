@@ -30,6 +30,16 @@ ORDINARY = frozenset(Scope) - {Scope.PLATFORM, Scope.EVERYTHING}
 
 
 @dataclass(frozen=True, slots=True)
+class Session:
+    """What a browser holds in the place of a key."""
+
+    id: UUID
+    key_id: UUID
+    expires_at: int
+    """Milliseconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """An authenticated key, acting for one organization."""
 
@@ -42,6 +52,8 @@ class Caller:
     contract: str = "native"
     counted_as: UUID | None = None
     """Whose rate limit counts; None: the key's. The description of an access token is a new one each time."""
+    session: Session | None = None
+    """By which the key was known, where it was not shown itself."""
 
     def pay(self) -> None:
         """Counts a request against the rate limit. Raises RateLimited."""

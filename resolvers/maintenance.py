@@ -7,14 +7,16 @@ from tortoise.expressions import Subquery
 from models.delivery import Delivery
 from models.organization import Organization
 from models.webhook import Webhook
+from resolvers import sessions
 from resolvers.desk import Desk
 from resolvers.organizations import end_webhooks_of
 
 
 async def sweep(desk: Desk) -> None:
-    """Forgets expired keys and old statistics, and finishes deletions that a crash cut short. Safe to repeat."""
+    """Forgets old statistics, expired keys and sessions, finishes deletions that a crash cut short. Safe to repeat."""
     now = desk.clock()
     await desk.ledger.sweep(now)
+    await sessions.forget(now)
     ended = Organization.filter(deleted_at__isnull=False).values("id")
     unfinished = Webhook.filter(deleted_at__isnull=True, organization_id__in=Subquery(ended))
     for organization_id in await unfinished.distinct().values_list("organization_id", flat=True):

@@ -31,7 +31,7 @@ from models.ids import Prefix
 from models.moment import from_ms
 from models.organization import Organization
 from models.replay import Replay
-from resolvers import replays, statistics, webhooks
+from resolvers import replays, sessions, statistics, webhooks
 from resolvers.caller import Caller, Scope
 from resolvers.errors import FieldErrorCode, FieldProblem, Forbidden, LimitExceeded, ValidationFailed
 from resolvers.lookup import decoded
@@ -151,6 +151,18 @@ class _Running:
     source: Source[Any]
     task: "asyncio.Task[None]"
     users: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """What opens nothing any more, by ids."""
+
+    keys: set[UUID]
+    """Revoked or expired."""
+    organizations: set[UUID]
+    """Deleted."""
+    sessions: set[UUID]
+    """Over, or ended."""
 
 
 class Streams:
@@ -294,18 +306,21 @@ class Streams:
     async def _check_keys(self) -> None:
         while True:
             await asyncio.sleep(self._pace.check)
-            callers = {(w.caller.key.id, w.caller.organization_id): w.caller for w in self._watchers}
-            invalid, gone = await patiently(partial(self._ended, list(callers.values())), self._pace)
+            callers = {(w.caller.key.id, w.caller.organization_id, w.caller.session): w.caller for w in self._watchers}
+            ended = await patiently(partial(self._ended, list(callers.values())), self._pace)
             for watcher in list(self._watchers):
                 caller = watcher.caller
-                if caller.key.id in invalid:
+                if caller.key.id in ended.keys:
                     watcher.end(Forbidden([], "this API key is valid no more: it was revoked, or has expired"))
-                elif gone & {caller.organization_id, caller.key.organization_id}:
+                elif ended.organizations & {caller.organization_id, caller.key.organization_id}:
                     watcher.end(Forbidden([], "this organization has been deleted"))
+                elif caller.session is not None and caller.session.id in ended.sessions:
+                    watcher.end(Forbidden([], "this session is over"))
 
-    async def _ended(self, callers: Sequence[Caller]) -> tuple[set[UUID], set[UUID]]:
-        """Which of their keys are revoked or expired, and which of their organizations deleted."""
-        moment = from_ms(self._clock())
+    async def _ended(self, callers: Sequence[Caller]) -> "_Ended":
+        """What of these callers' is over."""
+        now = self._clock()
+        moment = from_ms(now)
         ended = Q(revoked_at__isnull=False) | Q(expires_at__lte=moment)
         rows = ApiKey.filter(ended, id__in=[caller.key.id for caller in callers])
         invalid = {UUID(str(found)) for found in await rows.values_list("id", flat=True)}
@@ -313,7 +328,9 @@ class Streams:
         invalid |= {c.key.id for c in callers if c.key.expires_at is not None and c.key.expires_at <= moment}
         watched = {caller.organization_id for caller in callers} | {caller.key.organization_id for caller in callers}
         living = Organization.filter(id__in=list(watched), deleted_at__isnull=True)
-        return invalid, watched - {UUID(str(found)) for found in await living.values_list("id", flat=True)}
+        gone = watched - {UUID(str(found)) for found in await living.values_list("id", flat=True)}
+        shown = [caller.session for caller in callers if caller.session is not None]
+        return _Ended(invalid, gone, await sessions.over(shown, now) if shown else set())
 
 
 async def _figures(caller: Caller, webhook_id: UUID, window: StatsWindow) -> DeliveryStats | None:

@@ -96,10 +96,18 @@ class Events:
 
 @asynccontextmanager
 async def streamed(
-    address: str, token: str, document: str, *, accept: str = "text/event-stream", **variables: Any
+    address: str,
+    token: str | None,
+    document: str,
+    *,
+    accept: str = "text/event-stream",
+    headers: dict[str, str] | None = None,
+    **variables: Any,
 ) -> AsyncIterator[Events]:
-    """A subscription by POST."""
-    headers = {"authorization": f"Bearer {token}", "accept": accept, "accept-encoding": "gzip"}
+    """A subscription by POST. `headers`: more of them, as a browser's cookie in the place of a token."""
+    headers = {"accept": accept, "accept-encoding": "gzip", **(headers or {})}
+    if token is not None:
+        headers["authorization"] = f"Bearer {token}"
     body = {"query": document, "variables": variables}
     async with (
         httpx.AsyncClient(timeout=20, trust_env=False) as client,

@@ -9,12 +9,14 @@ import pytest
 from starlette.requests import HTTPConnection
 
 from app.authentication import Unauthenticated, caller_of
-from app.browser_session import Session
-from models.ids import Prefix, encode
+from app.browser_session import sealed
+from models.ids import Prefix, encode, new_id
 from models.moment import to_ms
-from resolvers import keys
-from resolvers.caller import Caller
+from models.session import EndedSession
+from resolvers import keys, sessions
+from resolvers.caller import Caller, Session
 from resolvers.errors import Forbidden
+from resolvers.maintenance import sweep
 from tests.schema.door import Door, Tenant, opened
 
 NAME = "__Host-hookline_session"
@@ -191,6 +193,27 @@ async def test_ending_the_session_has_the_browser_forget_it(acme: Tenant) -> Non
     assert "Max-Age=0" in ended.headers["set-cookie"]
 
 
+async def test_a_session_that_was_ended_opens_nothing_even_for_who_kept_a_copy(acme: Tenant) -> None:
+    cookie, other = await cookie_of(acme), await cookie_of(acme)
+    for _ in range(2):  # again changes nothing
+        ended = await acme.door.client.delete("/session", headers=cookie | {"sec-fetch-site": "same-origin"})
+        assert ended.status_code == 204
+    assert (await ask(acme.door, cookie | OWN_PAGE)).status_code == 401
+    assert (await acme.door.client.get("/session", headers=cookie)).status_code == 401
+    assert (await acme.door.client.get("/v1/webhooks", headers=cookie)).status_code == 401
+    assert (await ask(acme.door, other | OWN_PAGE)).status_code == 200
+
+
+async def test_that_a_session_was_ended_is_remembered_until_it_would_have_ended_by_itself(acme: Tenant) -> None:
+    desk, caller = acme.door.house.desk, await acme.caller()
+    spans = {"over": -1, "still good": 60_000}
+    made = {name: Session(new_id(), caller.key.id, desk.clock() + span) for name, span in spans.items()}
+    for session in made.values():
+        await sessions.end(session)
+    await sweep(desk)
+    assert await EndedSession.all().values_list("id", flat=True) == [made["still good"].id]
+
+
 async def test_a_revoked_key_ends_its_sessions(acme: Tenant) -> None:
     cookie = await cookie_of(acme)
     await keys.revoke_any(encode(Prefix.API_KEY, (await acme.caller()).key.id))
@@ -208,7 +231,7 @@ async def test_a_session_ends_with_its_key_at_the_latest(acme: Tenant) -> None:
 async def test_a_session_that_is_over_opens_nothing(acme: Tenant) -> None:
     desk, caller = acme.door.house.desk, await acme.caller()
     for expires_at, status in ((desk.clock() + 60_000, 200), (desk.clock(), 401)):
-        value = Session(caller.key.id, expires_at).sealed(desk.sealer)
+        value = sealed(Session(new_id(), caller.key.id, expires_at), desk.sealer)
         answer = await ask(acme.door, {"cookie": f"{NAME}={value}", **OWN_PAGE})
         assert answer.status_code == status
 

@@ -30,7 +30,7 @@ from models.organization import Organization
 from models.replay import Replay, ReplayStatus
 from models.webhook import DisabledReason, WebhookStatus
 from resolvers import events, keys, organizations, replays, streams, webhooks
-from resolvers.caller import Caller
+from resolvers.caller import Caller, Session
 from resolvers.errors import FieldErrorCode, Forbidden, LimitExceeded, NotFound, ValidationFailed
 from resolvers.inputs import EventDraft, MomentRange, ReplayDraft, WebhookChange, WebhookDraft
 from resolvers.sources import QUEUE_ITEMS, AttemptMade, AttemptTail, Streamed, StreamPace, WebhookDiff
@@ -646,6 +646,16 @@ async def test_a_key_that_is_revoked_or_expires_watches_no_more(stand: Stand) ->
         stand.tell()
         await until(lambda: len(others) == 1)
     assert ids(others) == [made]
+
+
+async def test_a_session_that_is_over_watches_no_more(stand: Stand) -> None:
+    session = Session(new_id(), stand.caller.key.id, stand.house.desk.clock() + 300)
+    waiting = asyncio.ensure_future(anext(streams.deliveries_attempted(replace(stand.caller, session=session), ALL)))
+    async with watching(streams.deliveries_attempted(stand.caller, ALL)):
+        async with asyncio.timeout(20):
+            with pytest.raises(Forbidden, match="session is over"):
+                await waiting
+        await stand.is_live(1)
 
 
 async def test_an_organization_that_is_deleted_is_watched_no_more(stand: Stand) -> None:

@@ -371,6 +371,34 @@ async def test_a_revoked_key_ends_its_streams_and_its_connection(live: Live) -> 
         assert (await socket.closed())[0] == 4403
 
 
+async def test_ending_a_session_ends_what_is_watched_with_it_and_nothing_else(live: Live) -> None:
+    own_page = {"sec-fetch-site": "same-origin", "origin": f"http://{live.address}"}
+    async with httpx.AsyncClient(base_url=f"http://{live.address}", trust_env=False) as browser:
+        begun = await browser.post("/session", headers={"authorization": f"Bearer {live.token}"})
+        with_session = own_page | {"cookie": begun.headers["set-cookie"].partition(";")[0]}
+        async with (
+            open_socket(live.address, headers=with_session) as socket,
+            streamed(live.address, None, EVENTS, headers=with_session) as stream,
+            connected(live.address, live.token) as with_key,
+        ):
+            await socket.send(type="connection_init")
+            assert await socket.take() == {"type": "connection_ack"}
+            await socket.subscribe(EVENTS)
+            await with_key.subscribe(EVENTS)
+            await live.is_live(3)
+            assert (await browser.delete("/session", headers=with_session)).status_code == 204
+            ended, completed = await socket.take(), await socket.take()
+            assert (ended["type"], ended["payload"]["errors"][0]["message"]) == ("next", "this session is over")
+            assert completed == {"type": "complete", "id": "1"}
+            name, payload = await stream.take()
+            assert (name, payload["errors"][0]["extensions"]["code"]) == ("next", "FORBIDDEN")
+            assert await stream.take() == ("complete", None)
+            await socket.subscribe("{ viewer { organization { name } } }", "2")
+            assert (await socket.closed())[0] == 4403
+            await live.publish("order.after")
+            assert (await with_key.data())["event"]["type"] == "order.after"
+
+
 async def test_a_key_that_asks_too_often_is_refused_that_operation_and_keeps_its_streams(database_url: str) -> None:
     async with (
         open_house(database_url, ManualClock(), stream_pace=PACE, requests_per_second=1, request_burst=3) as house,

@@ -22,6 +22,7 @@
   const WHERE = "`make run` prints one, and `./hookline keys create` makes more.";
   const REFUSED = "This key was refused: mistyped, expired or revoked.";
   const OVER = "The session is over: enter the API key again.";
+  const NOT_ENDED = "The server does not answer: the session goes on.";
   const NOT_KEPT = "This browser keeps no session here: use https, or http on this very machine.";
 
   function say(state, text) {
@@ -47,8 +48,9 @@
   }
 
   async function signOut() {
-    await call("DELETE");
-    leave("none", MISSING);
+    const ended = await call("DELETE");
+    if (ended?.ok) leave("none", MISSING);
+    else say("bad", NOT_ENDED);
   }
 
   const call = (method, headers = {}) =>
