@@ -9,6 +9,7 @@ import uvloop
 
 from benchmarks import report
 from benchmarks.end_to_end import dev_mode, end_to_end
+from benchmarks.fairness import fairness
 from benchmarks.fan_out import fan_out, matching
 from benchmarks.growth import growth
 from benchmarks.latency import latency
@@ -24,6 +25,7 @@ ALL: dict[str, Callable[[Stand, Scale], Awaitable[Result]]] = {
     "matching": matching,
     "dev_mode": dev_mode,
     "growth": growth,
+    "fairness": fairness,
 }
 
 

@@ -106,6 +106,10 @@ def _fan_out(axes: Any, rows: list[Row]) -> None:
     axes.legend(fontsize="small")
 
 
+def _fairness(axes: Any, rows: list[Row]) -> None:
+    _bars("what", "p50 ms", "p99 ms")(axes, [row for row in rows if row["p99 ms"] != ""])
+
+
 _PLOTS: dict[str, Callable[[Any, list[Row]], None]] = {
     "end_to_end": _bars("what", "published/s", "delivered/s"),
     "publishing": _bars("what", "events/s", "events/s a core of serve"),
@@ -113,6 +117,7 @@ _PLOTS: dict[str, Callable[[Any, list[Row]], None]] = {
     "fan_out": _fan_out,
     "matching": _bars("webhooks", "known type, ms", "new type, ms", "after a change, ms"),
     "growth": _bars("past deliveries", "delivered/s", "published/s"),
+    "fairness": _fairness,
 }
 
 

@@ -17,11 +17,16 @@ class Scale:
     past_deliveries: int = 2_000_000
     webhooks: int = 10_000
     repeats: int = 20
+    waiting: int = 100_000
+    """Deliveries of one organization that wait, or are made again."""
+    receivers: int = 1000
+    """Hostile ones."""
 
     @classmethod
     def quick(cls) -> "Scale":
         """Rough figures within two minutes."""
-        return cls(events=8_000, publishes=3_000, seconds=5.0, past_deliveries=50_000, webhooks=2_000, repeats=5)
+        return cls(events=8_000, publishes=3_000, seconds=5.0, past_deliveries=50_000, webhooks=2_000, repeats=5,
+                   waiting=10_000, receivers=200)  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -12,7 +12,10 @@ from typing import NamedTuple, Self, cast
 import orjson
 
 END_OF_HEAD = b"\r\n\r\n"
-_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+Behaviour = Callable[[asyncio.Transport], None]
+"""What a receiver does in the place of an answer."""
 
 
 class Answer(NamedTuple):
@@ -52,9 +55,9 @@ def get(host: str, path: str) -> bytes:
 
 
 class Listening(asyncio.Protocol):
-    """One connection of a receiver: answers 200 to whatever comes, or what `hear` answers."""
+    """One connection of a receiver: answers 200 to whatever comes, or what `hear` answers, or does what it says."""
 
-    def __init__(self, hear: Callable[[Message], bytes | None]) -> None:
+    def __init__(self, hear: Callable[[Message], bytes | Behaviour | None]) -> None:
         self._hear = hear
         self._read = bytearray()
         self._transport: asyncio.Transport
@@ -66,7 +69,10 @@ class Listening(asyncio.Protocol):
         self._read += data
         while (message := _taken(self._read)) is not None:
             answer = self._hear(message)
-            self._transport.write(_ANSWER if answer is None else _answer_of(answer))
+            if callable(answer):
+                answer(self._transport)
+            else:
+                self._transport.write(OK if answer is None else _answer_of(answer))
 
 
 class Line(asyncio.Protocol):
