@@ -64,6 +64,39 @@ def _lint_imports(folder: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+# ── who may call out ────────────────────────────────────────────────────────────────────────────────────────────
+
+OUTWARD = re.compile(
+    r"httpx\.(?:AsyncClient|Client|AsyncHTTPTransport|HTTPTransport|get|post|put|request|stream)\b|\bopen_connection\b"
+    r"|\bcreate_connection\b|\bsock_connect\b|\burlopen\b|urllib\.request|http\.client|\baiohttp\b"
+    r"|^\s*(?:import|from) (?:requests|urllib3|websockets|niquests)\b",
+    re.MULTILINE,
+)
+CALLERS = {"workers/transport.py": "vets each address", "app/cli/remote.py": "runs on the machine of who calls"}
+
+
+def test_nothing_calls_out_but_the_transport_that_vets_addresses() -> None:
+    files = [file for room in ROOMS for file in sorted((ROOT / room).rglob("*.py"))]
+    calling = {str(file.relative_to(ROOT)) for file in files if OUTWARD.search(file.read_text())}
+    assert calling == CALLERS.keys()
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "async with httpx.AsyncClient() as client:",
+        "httpx.get(url)",
+        "reader, writer = await asyncio.open_connection(host, port)",
+        "from urllib.request import urlopen",
+        "import http.client",
+        "import requests",
+        "    import aiohttp",
+    ],
+)
+def test_a_client_of_another_kind_is_noticed(planted: str) -> None:
+    assert OUTWARD.search(f"import os\n{planted}\n")
+
+
 # ── the names of the rooms are free ─────────────────────────────────────────────────────────────────────────────
 
 

@@ -21,8 +21,10 @@ from tests.certificates import Authority
 from tests.receivers import (
     Answer,
     Behaviour,
+    Exchange,
     Receiver,
     ScriptedResolver,
+    answer_twice,
     body_drip,
     close_under_keep_alive,
     close_without_answer,
@@ -36,6 +38,7 @@ from tests.receivers import (
     half_close,
     header_drip,
     interim_flood,
+    long_body,
     reset_in_mid_body,
     short_body,
     silence,
@@ -54,6 +57,12 @@ MUST_END = DEADLINE + 0.5
 
 LOOPBACK = AddressGuard([ip_network("127.0.0.0/8")])
 
+
+async def redirect_to_metadata(exchange: Exchange) -> None:
+    """Sends us to where a cloud keeps its credentials."""
+    await exchange.write(Answer(307, [("Location", "http://169.254.169.254/latest/")]).to_bytes())
+
+
 TOO_LARGE = "the answer's headers exceed 200 lines or 64 KiB"
 BEHAVIOURS: list[tuple[Behaviour, AttemptOutcome, str]] = [
     (silence, AttemptOutcome.TIMEOUT, "the answer did not begin within the timeout"),
@@ -70,6 +79,9 @@ BEHAVIOURS: list[tuple[Behaviour, AttemptOutcome, str]] = [
     (close_without_answer, AttemptOutcome.CONNECTION_ERROR, "the connection was closed before the answer began"),
     (reset_in_mid_body, AttemptOutcome.CONNECTION_ERROR, "the connection was reset before the answer was complete"),
     (short_body, AttemptOutcome.CONNECTION_ERROR, "the connection was closed before the answer was complete"),
+    (long_body, AttemptOutcome.SUCCESS, "5 bytes"),
+    (answer_twice, AttemptOutcome.SUCCESS, "3 bytes"),
+    (redirect_to_metadata, AttemptOutcome.REDIRECT_REFUSED, "0 bytes"),
     (close_under_keep_alive, AttemptOutcome.SUCCESS, "0 bytes"),
     (garbage, AttemptOutcome.PROTOCOL_ERROR, "the answer is not HTTP/1.1: Expected HTTP/, RTSP/ or ICE/"),
     (interim_flood, AttemptOutcome.PROTOCOL_ERROR, "too many interim (1xx) answers"),
