@@ -15,6 +15,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 
 from models.attempt import AttemptOutcome
 from models.delivery import DeliveryStatus, DeliveryTrigger
+from models.gate import Wish
 from models.webhook import DisabledReason
 
 NOTHING: Mapping[UUID, int] = MappingProxyType({})
@@ -242,15 +243,15 @@ class Ledger(Protocol):
         """
         ...
 
-    async def admit(self, webhook_id: UUID, per_second: int, wanted: int, now: int) -> int:
-        """How many requests a webhook's rate allows now, at most `wanted`; they are spent, for all workers together.
+    async def admit(self, wishes: Mapping[UUID, Wish], now: int) -> dict[UUID, int]:
+        """How many requests each webhook's rate allows now, of those wanted; spent, for all workers together.
 
-        A token bucket that fills at `per_second` and holds a tenth of a second's worth, at least one.
+        Token buckets (`models.gate`).
         """
         ...
 
-    async def refund(self, webhook_id: UUID, unused: int) -> None:
-        """Gives back admissions for which there was nothing to send."""
+    async def refund(self, unused: Mapping[UUID, int]) -> None:
+        """Gives back admissions for which there was nothing to send, by webhook."""
         ...
 
     async def events(self, ids: Sequence[UUID]) -> dict[UUID, StoredEvent]:

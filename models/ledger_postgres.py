@@ -118,6 +118,24 @@ ON CONFLICT (organization_id, operation, key) DO UPDATE
 RETURNING organization_id, operation, key
 """
 
+_NEW_GATES = """
+INSERT INTO webhook_gate SELECT i, most, $3 FROM unnest($1::uuid[], $2::float8[]) AS u(i, most)
+ON CONFLICT (webhook_id) DO NOTHING
+"""
+_LOCK_GATES = """
+SELECT webhook_id, tokens, refilled_at FROM webhook_gate WHERE webhook_id = ANY($1::uuid[])
+ORDER BY webhook_id FOR UPDATE
+"""
+_PUT_GATES = """
+UPDATE webhook_gate g SET tokens = u.tokens, refilled_at = u.refilled_at
+FROM unnest($1::uuid[], $2::float8[], $3::bigint[]) AS u(i, tokens, refilled_at) WHERE g.webhook_id = u.i
+"""
+_REFUND = """
+UPDATE webhook_gate g SET tokens = g.tokens + u.unused
+FROM (SELECT * FROM unnest($1::uuid[], $2::int[]) AS u(i, unused)
+      JOIN webhook_gate ON webhook_id = i ORDER BY i FOR UPDATE OF webhook_gate) AS u WHERE g.webhook_id = u.i
+"""
+
 _SETTLE = f"""
 UPDATE delivery d SET
   status = r.status, due_at = r.due_at, lease_until = NULL,
@@ -362,18 +380,22 @@ class PostgresLedger:
         async with self._transaction() as connection:
             return await _disable(connection, webhook_id, reason, now)
 
-    async def admit(self, webhook_id: UUID, per_second: int, wanted: int, now: int) -> int:
+    async def admit(self, wishes: Mapping[UUID, gate.Wish], now: int) -> dict[UUID, int]:
+        ids = sorted(wishes)  # all lock in one order
+        admitted: dict[UUID, int] = {}
+        changed: list[tuple[UUID, float, int]] = []
         async with self._transaction() as connection:
-            # The advisory lock stands for the row before there is one.
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", webhook_id.int & 0x7FFF_FFFF_FFFF_FFFF)
-            row = await connection.fetchrow(gate.TAKE, webhook_id)
-            admitted, bucket = gate.admit(gate.Bucket(*row) if row else None, per_second, wanted, now)
-            await connection.execute(gate.PUT, webhook_id, bucket.tokens, bucket.refilled_at)
+            full = [gate.most_at_once(wishes[i].per_second) for i in ids]
+            await connection.execute(_NEW_GATES, ids, full, now)
+            for webhook_id, *bucket in await connection.fetch(_LOCK_GATES, ids):
+                admitted[webhook_id], after = gate.admit(gate.Bucket(*bucket), wishes[webhook_id], now)
+                changed.append((webhook_id, after.tokens, after.refilled_at))
+            await connection.execute(_PUT_GATES, *map(list, zip(*changed, strict=True)))
         return admitted
 
-    async def refund(self, webhook_id: UUID, unused: int) -> None:
+    async def refund(self, unused: Mapping[UUID, int]) -> None:
         async with self._connection() as connection:
-            await connection.execute(gate.REFUND, webhook_id, unused)
+            await connection.execute(_REFUND, sorted(unused), [unused[i] for i in sorted(unused)])
 
     async def sweep(self, now: int) -> None:
         async with self._connection() as connection:

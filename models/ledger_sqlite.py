@@ -92,9 +92,10 @@ ON CONFLICT (organization_id, operation, key) DO UPDATE
 RETURNING 1
 """
 _ROLLUP = rollup.upsert("?" * len(rollup.COLUMNS_IN_ORDER), "MAX")
-_HEALTH, _TAKE_GATE, _PUT_GATE, _REFUND, _COUNT_ENDED = (
-    re.sub(r"\$(\d)", r"?\1", sql) for sql in (health.UPSERT, gate.TAKE, gate.PUT, gate.REFUND, COUNT_ENDED)
-)
+_HEALTH, _COUNT_ENDED = (re.sub(r"\$(\d)", r"?\1", sql) for sql in (health.UPSERT, COUNT_ENDED))
+_TAKE_GATE = "SELECT tokens, refilled_at FROM webhook_gate WHERE webhook_id = ?"
+_PUT_GATE = "INSERT OR REPLACE INTO webhook_gate (webhook_id, tokens, refilled_at) VALUES (?, ?, ?)"
+_REFUND = "UPDATE webhook_gate SET tokens = tokens + ? WHERE webhook_id = ?"
 
 
 class _Undo(Exception):
@@ -322,17 +323,20 @@ class SqliteLedger:
     async def disable(self, webhook_id: UUID, reason: DisabledReason, now: int) -> bool:
         return await self._run(lambda db: _disable(db, webhook_id, reason, now))
 
-    async def admit(self, webhook_id: UUID, per_second: int, wanted: int, now: int) -> int:
-        def work(db: sqlite3.Connection) -> int:
-            row = db.execute(_TAKE_GATE, (str(webhook_id),)).fetchone()
-            admitted, bucket = gate.admit(gate.Bucket(*row) if row else None, per_second, wanted, now)
-            db.execute(_PUT_GATE, (str(webhook_id), bucket.tokens, bucket.refilled_at))
+    async def admit(self, wishes: Mapping[UUID, gate.Wish], now: int) -> dict[UUID, int]:
+        def work(db: sqlite3.Connection) -> dict[UUID, int]:
+            admitted: dict[UUID, int] = {}
+            for webhook_id, wish in wishes.items():
+                row = db.execute(_TAKE_GATE, (str(webhook_id),)).fetchone()
+                admitted[webhook_id], bucket = gate.admit(gate.Bucket(*row) if row else None, wish, now)
+                db.execute(_PUT_GATE, (str(webhook_id), bucket.tokens, bucket.refilled_at))
             return admitted
 
         return await self._run(work)
 
-    async def refund(self, webhook_id: UUID, unused: int) -> None:
-        await self._run(lambda db: db.execute(_REFUND, (str(webhook_id), unused)).rowcount)
+    async def refund(self, unused: Mapping[UUID, int]) -> None:
+        rows = [(tokens, str(webhook_id)) for webhook_id, tokens in unused.items()]
+        await self._run(lambda db: db.executemany(_REFUND, rows).rowcount)
 
     async def sweep(self, now: int) -> None:
         def work(db: sqlite3.Connection) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from models.database import is_transient
+from models.gate import Wish
 from models.ids import Prefix, encode
 from models.ledger import Claimed, Ledger, Settlement, StoredEvent
 from workers.announcements import Announce, Topic, unheard
@@ -74,7 +75,7 @@ class Engine:
         self._clock = clock
         self._announce = announce
         self._pace = pace
-        self._lanes = Lanes(rules)
+        self._lanes = Lanes(rules, pace.concurrency)
         self._looked_at = 0
         self._replaying: dict[UUID, int] = {}
         """Webhooks that are being replayed to, as far as we know, and until when we believe so."""
@@ -177,11 +178,14 @@ class Engine:
         now = self._clock()
         wanted = self._lanes.deal(now, min(self._free, self._pace.batch))
         rates = await self._targets.rates_of(wanted)
-        for webhook_id, per_second in rates.items():
-            wanted[webhook_id] = await self._ledger.admit(webhook_id, per_second, wanted[webhook_id], now)
-            if not wanted[webhook_id]:
-                del wanted[webhook_id]
-                self._lanes.postpone(webhook_id, now + _RATE_STEP_MS)
+        for webhook_id in wanted:
+            self._lanes.note_rate(webhook_id, rates.get(webhook_id))
+        if rates:
+            admitted = await self._ledger.admit({i: Wish(rate, wanted[i]) for i, rate in rates.items()}, now)
+            for webhook_id, most in admitted.items():
+                if most < wanted[webhook_id]:
+                    self._lanes.postpone(webhook_id, now + _RATE_STEP_MS)
+            wanted = {i: most for i, most in (wanted | admitted).items() if most}
         if not wanted:
             return 0
         replayed = {i: self._lanes.room_for_replays(i) for i in self._replaying.keys() & wanted.keys()}
@@ -190,11 +194,12 @@ class Engine:
         found = Counter(one.webhook_id for one in claimed)
         repeats = Counter(one.webhook_id for one in claimed if one.replay_id is not None)
         for webhook_id, most in wanted.items():
-            if found[webhook_id] < most:
-                if webhook_id not in replayed or repeats[webhook_id] < replayed[webhook_id]:
-                    self._lanes.note_empty(webhook_id)
-                if webhook_id in rates:
-                    await self._ledger.refund(webhook_id, most - found[webhook_id])
+            if webhook_id in replayed and found[webhook_id] == repeats[webhook_id]:
+                self._lanes.note_replayed(webhook_id)
+            if found[webhook_id] < most and (webhook_id not in replayed or repeats[webhook_id] < replayed[webhook_id]):
+                self._lanes.note_empty(webhook_id)
+        if unused := {i: wanted[i] - found[i] for i in rates.keys() & wanted.keys() if found[i] < wanted[i]}:
+            await self._ledger.refund(unused)
         return len(claimed)
 
     @property

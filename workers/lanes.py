@@ -5,6 +5,12 @@ after the other, and within each one webhook after the other, so that a long que
 wait. A lane is passed over, and holds no slot, while it has as many requests in flight as it may, while its receiver
 asked us to slow down, and while its circuit is open.
 
+Slots are held as long as a receiver takes, so turns alone would let receivers that hang hold them all before the first
+timeout tells. Therefore some are kept:
+
+    |◄────────────── for everybody ──────────────►|◄── for sound lanes that hold few ──►|
+    |◄────────────────────── for one organization ─────────────────────►|◄── others ──►|
+
 A lane's circuit:
 
     CLOSED ──5 in a row timed out or broke off──► OPEN ──its pause is over──► one probe ──answers──► CLOSED
@@ -20,6 +26,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from models.attempt import AttemptOutcome
+from models.gate import most_at_once
 
 Due = tuple[UUID, UUID]
 """A webhook that may have something due, and its organization."""
@@ -46,6 +53,13 @@ class LaneRules:
     breaks_to_open: int = 5
     first_pause_ms: int = 2_000
     longest_pause_ms: int = 60_000
+    kept_for_sound: float = 0.25
+    """The part of all slots that only sound lanes get, and only as long as they hold few."""
+    few: int = 8
+    doubted_after_ms: int = 1_000
+    """How long a lane's receiver may be silent, with requests in flight, before the lane is not sound any more."""
+    kept_from_one: float = 0.125
+    """The part of all slots that no organization alone can hold."""
     slow_pause_ms: int = 1_000
     """How long a lane rests after an answer that asks for less; doubled each time, halved width."""
 
@@ -70,6 +84,16 @@ class Lane:
     pause_ms: int = 0
     broken: bool = False
     """Its circuit is open; once it has rested, half open."""
+    heard_at: int = 0
+    """When its receiver last answered, or, if that was earlier, when it got its first request since it had none."""
+    at_once: int | None = None
+    """How many can be claimed together, if it has a rate."""
+    is_replayed: bool = False
+    """Whether all that was found of it was made by replays, and nothing became due since."""
+
+    def is_sound(self, now: int, patience_ms: int) -> bool:
+        """Whether its receiver answers, as far as we know."""
+        return not self.breaks and not (self.in_flight and now - self.heard_at > patience_ms)
 
     def open_slots(self, now: int) -> int:
         """How many more requests it may have now."""
@@ -83,8 +107,13 @@ class Lane:
 class Lanes:
     """All lanes that have something waiting or in flight, as far as this process knows."""
 
-    def __init__(self, rules: LaneRules = LaneRules()) -> None:
+    def __init__(self, rules: LaneRules = LaneRules(), slots: int = 2048) -> None:
+        """`slots`: how many requests may be in flight in all."""
         self._rules = rules
+        self._for_everybody = slots - int(slots * rules.kept_for_sound)
+        self._for_one = slots - int(slots * rules.kept_from_one)
+        self._in_flight: dict[UUID, int] = {}
+        """Requests of each organization that has any."""
         self._lanes: dict[UUID, Lane] = {}
         self._turns: OrderedDict[UUID, OrderedDict[UUID, None]] = OrderedDict()
         """Organizations in turn, and within each its webhooks in turn; who was served goes to the end."""
@@ -97,6 +126,7 @@ class Lanes:
         lane = self._lane(webhook_id, organization_id)
         lane.due_at = due_at if lane.due_at is None else min(lane.due_at, due_at)
         lane.has_news = True
+        lane.is_replayed = False
 
     def note_empty(self, webhook_id: UUID) -> None:
         """A claim found no more of it than this; what became due since it was dealt its slots, it may have missed."""
@@ -104,6 +134,15 @@ class Lanes:
         if lane is not None and not lane.has_news:
             lane.due_at = None
             self._forget_idle(lane)
+
+    def note_replayed(self, webhook_id: UUID) -> None:
+        """A claim found nothing of it but what replays made."""
+        lane = self._lanes[webhook_id]
+        lane.is_replayed = not lane.has_news
+
+    def note_rate(self, webhook_id: UUID, per_second: int | None) -> None:
+        """What its rate is, if it has one."""
+        self._lanes[webhook_id].at_once = None if per_second is None else int(most_at_once(per_second))
 
     def postpone(self, webhook_id: UUID, until: int) -> None:
         """It is not to be served before then, though something of it is due."""
@@ -127,34 +166,45 @@ class Lanes:
     def deal(self, now: int, slots: int) -> dict[UUID, int]:
         """Deals out slots: how many deliveries to claim from each webhook."""
         dealt: dict[UUID, int] = {}
+        for_everybody = self._for_everybody - sum(self._in_flight.values())
+        for_one = {i: self._for_one - self._in_flight.get(i, 0) for i in self._turns}
         ready = self._ready(now)
         while slots > 0 and ready:
             share = max(slots // len(ready), 1)
             still_open = []
             for lane in ready:
-                if slots <= 0:
-                    break
-                given = min(lane.open_slots(now) - dealt.get(lane.webhook_id, 0), share, slots)
-                dealt[lane.webhook_id] = dealt.get(lane.webhook_id, 0) + given
+                has = dealt.get(lane.webhook_id, 0)
+                room = min(self._room(lane, now) - has, for_one[lane.organization_id])
+                if room > for_everybody:
+                    sound = lane.is_sound(now, self._rules.doubted_after_ms)
+                    room = max(min(room, self._rules.few - lane.in_flight - has if sound else 0), for_everybody)
+                given = min(room, share, slots)
+                if given <= 0:
+                    continue
+                dealt[lane.webhook_id] = has + given
                 slots -= given
-                if lane.open_slots(now) > dealt[lane.webhook_id]:
+                for_everybody -= given
+                for_one[lane.organization_id] -= given
+                if given < room:
                     still_open.append(lane)
             ready = still_open
         for webhook_id in dealt:
-            self._lanes[webhook_id].has_news = False
-            self._served(self._lanes[webhook_id])
+            lane = self._lanes[webhook_id]
+            lane.has_news = False
+            if not lane.in_flight:
+                lane.heard_at = now
+            self._served(lane)
         return dealt
 
     def room_for_replays(self, webhook_id: UUID) -> int:
         """How many requests made by replays may be begun now. At least one of them may always be in flight."""
-        lane = self._lanes[webhook_id]
-        most = max(int(lane.width * (1 - self._rules.kept_from_replays)), 1)
-        return min(most - lane.replayed_in_flight, self._rules.replayed_at_once)
+        return self._room_for_replays(self._lanes[webhook_id])
 
     def began(self, webhook_id: UUID, organization_id: UUID, *, replayed: bool = False) -> None:
         """A request to it is on its way."""
         lane = self._lane(webhook_id, organization_id)
         lane.in_flight += 1
+        self._in_flight[lane.organization_id] = self._in_flight.get(lane.organization_id, 0) + 1
         lane.replayed_in_flight += replayed
 
     def ended(
@@ -171,6 +221,9 @@ class Lanes:
         if lane is None:
             return
         lane.in_flight -= 1
+        self._in_flight[lane.organization_id] -= 1
+        if not self._in_flight[lane.organization_id]:
+            del self._in_flight[lane.organization_id]
         lane.replayed_in_flight -= replayed
         if outcome in BREAKING:
             lane.breaks += 1
@@ -178,7 +231,7 @@ class Lanes:
                 lane.broken = True
                 self._rest(lane, now, self._rules.first_pause_ms)
         elif outcome is not None:
-            lane.breaks, lane.broken = 0, False
+            lane.breaks, lane.broken, lane.heard_at = 0, False, now
             if status in SLOWING:
                 lane.width = max(lane.width // 2, 1)
                 self._rest(lane, now, self._rules.slow_pause_ms)
@@ -186,6 +239,17 @@ class Lanes:
                 lane.pause_ms = 0
                 lane.width = min(lane.width + 1, self._rules.most_in_flight)
         self._forget_idle(lane)
+
+    def _room(self, lane: Lane, now: int) -> int:
+        """How many of it could be claimed now, were there slots without end."""
+        room = lane.open_slots(now)
+        if room and lane.is_replayed:
+            room = min(room, self._room_for_replays(lane))
+        return room if lane.at_once is None else min(room, lane.at_once)
+
+    def _room_for_replays(self, lane: Lane) -> int:
+        most = max(int(lane.width * (1 - self._rules.kept_from_replays)), 1)
+        return min(most - lane.replayed_in_flight, self._rules.replayed_at_once)
 
     def _rest(self, lane: Lane, now: int, first: int) -> None:
         if lane.rests_until > now:  # those that were in flight together say it together: once is enough
@@ -196,7 +260,7 @@ class Lanes:
     def _ready(self, now: int) -> list[Lane]:
         """The lanes with open slots, in turn: the first webhook of each organization, then the second, …"""
         queues = [
-            [lane for lane in (self._lanes[i] for i in webhooks) if lane.open_slots(now) > 0]
+            [lane for lane in (self._lanes[i] for i in webhooks) if self._room(lane, now) > 0]
             for webhooks in self._turns.values()
         ]
         longest = max(map(len, queues), default=0)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -24,15 +24,32 @@ from resolvers import events, webhooks
 from resolvers.caller import Caller
 from resolvers.inputs import DeliveryDraft, EventDraft, WebhookChange, WebhookDraft
 from resolvers.webhooks import Created
-from tests.houses import id_of, new_caller, open_house, running, until
+from tests.houses import ManualClock, id_of, new_caller, open_house, running, until
 from tests.ledgers import Gate, Unreliable, unreliable
-from tests.receivers import Answer, Receiver, silence
+from tests.receivers import (
+    Answer,
+    Receiver,
+    body_drip,
+    close_under_keep_alive,
+    close_without_answer,
+    endless_chunks,
+    garbage,
+    gzip_bomb,
+    half_close,
+    header_drip,
+    interim_flood,
+    reset_in_mid_body,
+    short_body,
+    silence,
+    ten_megabytes_of_headers,
+)
 from workers import queue
 from workers.engine import Engine, Pace
 from workers.lanes import LaneRules
 from workers.targets import Targets
 
 PENDING, SENDING, RETRYING, SUCCEEDED, DEAD_LETTERED, CANCELED = DeliveryStatus
+UNRULED = LaneRules(most_in_flight=1000, breaks_to_open=10**6, slow_pause_ms=0, doubted_after_ms=10**6)
 OFTEN, AN_HOUR = Pace(poll_seconds=0.02), Pace(poll_seconds=3600)
 
 
@@ -64,9 +81,9 @@ class Works:
 
 def make_engine(house: House, pace: Pace = OFTEN, **changed: Any) -> Engine:
     desk = house.desk
-    sealer = changed.pop("sealer", desk.sealer)
-    rules = LaneRules(most_in_flight=1000, breaks_to_open=10**6, slow_pause_ms=0)  # the lanes have tests of their own
-    return Engine(changed.pop("ledger", desk.ledger), desk.courier, Targets(sealer, desk.clock), now_ms, pace, rules)
+    sealer, clock = changed.pop("sealer", desk.sealer), changed.pop("clock", now_ms)
+    ledger, rules = changed.pop("ledger", desk.ledger), changed.pop("rules", UNRULED)
+    return Engine(ledger, desk.courier, Targets(sealer, desk.clock), clock, pace, rules)
 
 
 @asynccontextmanager
@@ -184,6 +201,154 @@ async def test_what_becomes_due_while_a_claim_is_under_way_is_claimed_next_and_n
             works.engine.wake([(created.webhook.id, works.caller.organization_id)])
             just_claimed.opened.set()
             await receiver.wait_for(2)
+
+
+# ── fairness ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_one_receiver_gets_no_more_requests_at_once_than_its_width_and_the_others_theirs(works: Works) -> None:
+    engine = works.another_engine(rules=LaneRules(most_in_flight=3))
+    async with Receiver(silence) as silent, Receiver() as healthy:
+        hangs = await works.webhook(silent.url)
+        await works.webhook(healthy.url)
+        await works.publish(10)
+        async with running(engine.run()):
+            await healthy.wait_for(10)
+            await until(lambda: _count(SUCCEEDED, 10))
+            assert (engine.in_flight, len(silent.requests)) == (3, 3)
+            await _keep_their_place(hangs.webhook.id, 7)
+
+
+async def _keep_their_place(webhook_id: UUID, count: int) -> None:
+    """So many deliveries wait as they did when they were made."""
+    waiting = await Delivery.filter(webhook_id=webhook_id, attempt_count=0)
+    assert [(row.status, row.lease_until, row.fence) for row in waiting] == [(PENDING, None, 0)] * count
+    assert [row.due_at for row in waiting] == [row.created_at for row in waiting]
+
+
+async def test_receivers_that_hang_leave_slots_to_those_that_answer(database_url: str) -> None:
+    pace, rules = Pace(concurrency=16, poll_seconds=0.02), LaneRules(few=2)
+    async with working(database_url, pace) as works, Receiver(silence) as silent, Receiver() as healthy:
+        engine = works.another_engine(pace=pace, rules=rules)
+        await works.webhook(silent.url)
+        await works.publish(20)
+        async with running(engine.run()):
+            await silent.wait_for(12)
+            await works.webhook(healthy.url)
+            await works.publish(20)
+            await healthy.wait_for(20)
+            await until(lambda: _count(SUCCEEDED, 20))
+            assert (engine.in_flight, len(silent.requests)) == (12, 12)
+
+
+async def test_workers_keep_a_webhooks_rate_together(works: Works) -> None:
+    async with Receiver() as receiver:
+        limited = DeliveryDraft(max_per_second=30)
+        await webhooks.create(works.caller, WebhookDraft(receiver.url, ["*"], delivery=limited))
+        await works.publish(120)
+        clock = ManualClock(now_ms())
+        workers = [works.another_engine(clock=clock) for _ in range(2)]
+        began = []
+        for _ in range(31):
+            began.append(sum([await worker.deliver_due() for worker in workers]))
+            clock.advance(milliseconds=100)
+        assert began == [4, *[3] * 30]
+        await receiver.wait_for(94)
+
+
+async def test_an_open_circuit_is_probed_until_the_receiver_answers_and_all_keep_their_place(works: Works) -> None:
+    async with Receiver(close_without_answer) as receiver:
+        created = await works.webhook(receiver.url, schedule=[0] * 9)
+        await works.publish(12)
+        clock = ManualClock(now_ms())
+        engine = works.another_engine(clock=clock, rules=LaneRules(most_in_flight=5))
+
+        async def makes(requests: int) -> None:
+            await receiver.wait_for(requests)
+            await until(lambda: _counts(Attempt.filter(outcome=AttemptOutcome.CONNECTION_ERROR), requests))
+            await asyncio.sleep(0.1)  # five polls
+            assert (len(receiver.requests), engine.in_flight) == (requests, 0)
+
+        async with running(engine.run()):
+            await makes(5)
+            await _keep_their_place(created.webhook.id, 7)
+            clock.advance(seconds=2)
+            await makes(6)
+            clock.advance(seconds=2)
+            await makes(6)
+            clock.advance(seconds=2)
+            await makes(7)
+            receiver.answers = [200]
+            clock.advance(minutes=10)
+            await until(lambda: works.all_are(SUCCEEDED))
+
+
+async def test_a_receiver_that_asks_for_less_gets_less(works: Works) -> None:
+    async with Receiver(503) as receiver:
+        await works.webhook(receiver.url, schedule=[0] * 9)
+        await works.publish(20)
+        clock = ManualClock(now_ms())
+        engine = works.another_engine(clock=clock, rules=LaneRules(most_in_flight=8))
+
+        async def makes(requests: int) -> None:
+            await receiver.wait_for(requests)
+            await until(lambda: _counts(Attempt.filter(response_status=503), requests))
+            await asyncio.sleep(0.1)
+            assert len(receiver.requests) == requests
+
+        async with running(engine.run()):
+            await makes(8)
+            clock.advance(seconds=1)
+            await makes(9)  # one at a time by now
+            clock.advance(seconds=1)
+            await makes(9)
+            clock.advance(seconds=1)
+            await makes(10)
+            receiver.answers = [200]
+            clock.advance(minutes=10)
+            await until(lambda: works.all_are(SUCCEEDED))
+
+
+async def test_hostile_receivers_are_recorded_with_their_outcomes(works: Works) -> None:
+    expected = {
+        silence: AttemptOutcome.TIMEOUT,
+        header_drip: AttemptOutcome.TIMEOUT,
+        body_drip: AttemptOutcome.TIMEOUT,
+        endless_chunks: AttemptOutcome.SUCCESS,
+        ten_megabytes_of_headers: AttemptOutcome.RESPONSE_TOO_LARGE,
+        gzip_bomb: AttemptOutcome.SUCCESS,
+        half_close: AttemptOutcome.CONNECTION_ERROR,
+        reset_in_mid_body: AttemptOutcome.CONNECTION_ERROR,
+        short_body: AttemptOutcome.CONNECTION_ERROR,
+        close_under_keep_alive: AttemptOutcome.SUCCESS,
+        garbage: AttemptOutcome.PROTOCOL_ERROR,
+        interim_flood: AttemptOutcome.PROTOCOL_ERROR,
+    }
+    wanted = {}
+    async with AsyncExitStack() as stack:
+        for behaviour, outcome in expected.items():
+            receiver = await stack.enter_async_context(Receiver(behaviour))
+            # Floods slow each other down here, and may take longer than a receiver's own second.
+            seconds = 1 if outcome is AttemptOutcome.TIMEOUT else 30
+            created = await works.webhook(receiver.url, timeout_seconds=seconds, schedule=[3600])
+            wanted[created.webhook.id] = outcome
+        await works.publish()
+        async with running(works.engine.run()):
+            await until(lambda: _counts(Attempt.all(), len(expected)), timeout=60)
+    assert {attempt.webhook_id: attempt.outcome for attempt in await Attempt.all()} == wanted
+
+
+async def test_neither_deliveries_nor_tests_reach_a_forbidden_address(database_url: str) -> None:
+    async with working(database_url, allowed_networks=()) as works, Receiver() as receiver:
+        created = await works.webhook("https://93.184.215.14/hook", schedule=[])
+        await Webhook.filter(id=created.webhook.id).update(url=receiver.url)  # its name leads elsewhere since
+        await works.publish()
+        async with running(works.engine.run()):
+            tested = await webhooks.test(works.caller, id_of(created.webhook))
+            await until(lambda: _counts(Attempt.all(), 2))
+        assert tested.attempt.outcome is AttemptOutcome.BLOCKED_ADDRESS
+        assert {attempt.outcome for attempt in await Attempt.all()} == {AttemptOutcome.BLOCKED_ADDRESS}
+        assert receiver.connections == 0
 
 
 # ── the database fails ──────────────────────────────────────────────────────────────────────────────────────────

@@ -117,6 +117,102 @@ def test_a_postponed_lane_rests_until_then() -> None:
     assert some.deal(NOW + 50, 1) == {A: 1}
 
 
+# ── slots that are kept ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def besieged() -> Lanes:
+    """Of 100 slots 75 are held, by webhooks of eight organizations with more to send; 25 are kept, two for a lane."""
+    made = Lanes(LaneRules(most_in_flight=10, few=2), slots=100)
+    for n in range(8):
+        made.note_due(UUID(int=100 + n), UUID(int=200 + n), NOW)
+    assert sum(serve(made, NOW, 1000).values()) == 75
+    return made
+
+
+def test_slots_are_kept_for_who_holds_few() -> None:
+    some = besieged()
+    assert serve(some, NOW, 1000) == {}
+    some.note_due(A, ACME, NOW)
+    assert serve(some, NOW, 1000) == {A: 2}
+    assert serve(some, NOW, 1000) == {}
+    some.ended(A, OK, 200, NOW)
+    assert serve(some, NOW, 1000) == {A: 1}
+
+
+def test_no_slot_is_kept_for_a_receiver_that_has_been_silent_for_a_second() -> None:
+    some = besieged()
+    some.note_due(A, ACME, NOW)
+    assert serve(some, NOW, 1) == {A: 1}
+    assert some.deal(NOW + 1000, 1000) == {A: 1}
+    assert some.deal(NOW + 1001, 1000) == {}
+    some.began(A, ACME)
+    some.ended(A, OK, 200, NOW + 1001)
+    assert some.deal(NOW + 1001, 1000) == {A: 1}
+
+
+@pytest.mark.parametrize("outcome", [TIMEOUT, AttemptOutcome.CONNECTION_ERROR, AttemptOutcome.TLS_ERROR])
+def test_no_slot_is_kept_for_a_receiver_that_did_not_answer_until_it_does(outcome: AttemptOutcome) -> None:
+    some = besieged()
+    some.note_due(A, ACME, NOW)
+    end(some, A, outcome)
+    assert some.deal(NOW, 1000) == {}
+    end(some, A, ERROR, 500)
+    assert some.deal(NOW, 1000) == {A: 2}
+
+
+def test_what_is_not_kept_is_for_everybody_again_when_it_is_given_back() -> None:
+    some = besieged()
+    for _ in range(4):
+        some.ended(UUID(int=100), None, None, NOW)
+    assert sum(some.deal(NOW + 60_000, 1000).values()) == 4
+
+
+def test_an_organization_cannot_hold_all_slots() -> None:
+    some = Lanes(LaneRules(most_in_flight=10, few=2), slots=100)
+    for n in range(200):
+        some.note_due(UUID(int=100 + n), ACME, NOW)
+    assert sum(serve(some, NOW, 1000).values()) == 88  # all but an eighth
+    some.note_due(A, BOLT, NOW)
+    assert serve(some, NOW, 1000) == {A: 2}
+
+
+def test_fewer_slots_than_can_be_kept_of_are_all_dealt() -> None:
+    some = Lanes(LaneRules(most_in_flight=10), slots=3)
+    some.note_due(A, ACME, NOW)
+    assert serve(some, NOW, 3) == {A: 3}
+
+
+# ── lanes that cannot use all slots ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_lane_with_a_rate_is_dealt_no_more_than_its_rate_allows_at_once() -> None:
+    some = lanes(A=ACME, B=ACME)
+    some.note_rate(A, 25)
+    assert some.deal(NOW, 12) == {A: 3, B: 9}
+    some.note_rate(A, None)
+    assert some.deal(NOW, 12) == {B: 6, A: 6}
+
+
+def test_a_lane_of_replays_alone_is_dealt_no_more_than_replays_may_have() -> None:
+    some = lanes(A=ACME, B=ACME)
+    assert some.deal(NOW, 20) == {A: 10, B: 10}
+    some.note_replayed(A)
+    assert some.deal(NOW, 20) == {A: 7, B: 10}  # three quarters of its ten
+    for _ in range(7):
+        some.began(A, ACME, replayed=True)
+    assert some.deal(NOW, 20) == {B: 10}
+    some.note_due(A, ACME, NOW)  # something new
+    assert some.deal(NOW, 20) == {A: 3, B: 10}
+
+
+def test_what_became_due_while_replays_were_claimed_may_be_new() -> None:
+    some = lanes(A=ACME)
+    some.deal(NOW, 10)
+    some.note_due(A, ACME, NOW)
+    some.note_replayed(A)
+    assert some.deal(NOW, 10) == {A: 10}
+
+
 # ── receivers that ask for less ─────────────────────────────────────────────────────────────────────────────────
 
 
