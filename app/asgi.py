@@ -1,14 +1,16 @@
 """The ASGI app: every door, and what it opens on."""
 
+import hashlib
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
 from math import ceil
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
 from app import graphiql, health, rest, session_door
@@ -21,6 +23,7 @@ from resolvers.errors import Forbidden, RateLimited, ValidationFailed
 from schema.context import Context
 from schema.documents import StoredDocuments, trusted_from
 from schema.http import GraphQLRefused, graphql_app
+from schema.sdl import print_sdl
 
 
 def application(
@@ -52,6 +55,7 @@ def application(
             *graphiql.static_routes(),
             Route("/graphql", graphql, max_body_size=sys.maxsize),  # it has a cap of its own, with a 413 in JSON
             WebSocketRoute("/graphql", graphql),
+            Route("/graphql/schema", _sdl),
             *session_door.routes(),
             *rest.routes(),
             *health.routes(),
@@ -108,6 +112,21 @@ async def _context_of(connection: HTTPConnection) -> Context:
     except ValidationFailed as refused:
         raise GraphQLRefused(400, "BAD_REQUEST", refused.message) from None
     return Context(caller, request_id_of(connection))
+
+
+async def _sdl(request: Request) -> Response:
+    """The schema, for code generators. It is the same for everyone, and needs no key."""
+    text, etag = _printed_schema()
+    headers = {"etag": etag, "cache-control": "no-cache"}
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return PlainTextResponse(text, headers=headers)
+
+
+@cache
+def _printed_schema() -> tuple[str, str]:
+    text = print_sdl()
+    return text, f'"{hashlib.sha256(text.encode()).hexdigest()}"'
 
 
 async def _to_graphiql(request: Request) -> Response:

@@ -205,14 +205,20 @@ class Visit:
         state = self.page.locator("#key-state:is([data-state=good], [data-state=bad])")
         return await state.inner_text()
 
-    async def run(self, operation: str) -> dict[str, Any]:
-        """Goes to a tab, presses the button, and returns the result."""
-        await self.page.get_by_title(operation, exact=True).click()
-        await self.until(f"{SHOWN_OPERATION} === '{operation}'")
-        await self.page.click(".graphiql-execute-button")
+    async def run(self, operation: str, variables: object = None) -> dict[str, Any]:
+        """Goes to a tab, presses the button, and returns the result. `variables`: instead of those that are there."""
+        await self.start(operation, variables)
         await self.until(f"Boolean({RESULT})")
         result: dict[str, Any] = json.loads(await self.page.evaluate(RESULT))
         return result
+
+    async def start(self, operation: str, variables: object = None) -> None:
+        """Goes to a tab and presses the button."""
+        await self.page.get_by_title(operation, exact=True).click()
+        await self.until(f"{SHOWN_OPERATION} === '{operation}'")
+        if variables is not None:
+            await self.page.evaluate(f"{VARIABLES}.setValue({json.dumps(json.dumps(variables, indent=2))})")
+        await self.page.click(".graphiql-execute-button")
 
     async def until(self, condition: str) -> None:
         """Waits for a condition in the page. (Playwright's own way to wait is `eval`, which the policy forbids.)"""
@@ -265,25 +271,41 @@ async def test_every_tab_gets_an_answer_without_errors(visit: Visit, product: Pr
     assert [sorted(answer) for answer in answers] == [["data"]] * (len(tabs()) - 1)  # WatchAttempts waits
 
 
-async def test_an_attempt_appears_while_it_is_watched(visit: Visit, product: Product) -> None:
+async def test_in_one_window_a_webhook_is_made_and_in_another_its_attempt_appears(
+    visit: Visit, product: Product
+) -> None:
     await visit.open()
     await visit.enter(product.token)
+    watching = Visit(await visit.page.context.new_page(), visit.url)
+    await watching.open()
+    assert await watching.told() == "Demo · dev"  # the session is the browser's, not the window's
     async with Receiver(503) as receiver:
-        await product.create_webhook(receiver.url, "watched.*", name="Watched")
-        await visit.page.get_by_title("WatchAttempts", exact=True).click()
-        await visit.until(f"{SHOWN_OPERATION} === 'WatchAttempts'")
-        await visit.page.click(".graphiql-execute-button")
+        wanted = {"url": receiver.url, "name": "Watched", "eventPatterns": ["watched.*"]}
+        created = await visit.run("CreateWebhook", {"input": wanted})
+        assert created["data"]["createWebhook"]["webhook"]["status"] == "ENABLED"
+        await watching.start("WatchAttempts")
 
         async def something_appears() -> bool:
-            await product.publish("watched.event", {})
-            return bool(await visit.page.evaluate(f"Boolean({RESULT})"))
+            published = await visit.run("PublishEvent", {"input": {"type": "watched.event", "data": {}}})
+            assert published["data"]["publishEvent"]["matchedWebhookCount"] == 1
+            return bool(await watching.page.evaluate(f"Boolean({RESULT})"))
 
         await until(something_appears, True)
-        seen = json.loads(await visit.page.evaluate(RESULT))["data"]["deliveryAttempted"]["attempt"]
-    await visit.page.screenshot(path=ROOT / "test-artifacts" / "graphiql-watch.png")
+        seen = json.loads(await watching.page.evaluate(RESULT))["data"]["deliveryAttempted"]["attempt"]
+        assert await watching.page.is_visible(".graphiql-execute-button[aria-label^='Stop']")
+    await watching.page.screenshot(path=ROOT / "test-artifacts" / "graphiql-watch.png")
     assert (seen["outcome"], seen["response"]["statusCode"]) == ("HTTP_ERROR", 503)
     assert seen["delivery"]["webhook"] == {"name": "Watched", "url": receiver.url}
-    assert await visit.violations() == []
+    assert await visit.violations() == await watching.violations() == []
+
+
+async def test_who_signs_out_watches_no_more(visit: Visit, product: Product) -> None:
+    await visit.open(f"#key={product.token}")
+    await visit.told()
+    await visit.start("WatchAttempts")
+    await visit.page.wait_for_selector(".graphiql-execute-button[aria-label^='Stop']")
+    await visit.page.click("#sign-out")
+    await visit.until(f"({RESULT} ?? '').includes('this session is over')")
 
 
 async def test_a_visit_asks_nobody_outside_and_leaves_nothing_behind(visit: Visit, product: Product) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from schema.sdl import print_sdl
 from tests.schema.door import MAX_BODY_BYTES, Door, Tenant
 
 JSON = "application/json; charset=utf-8"
@@ -217,3 +218,11 @@ async def test_lists_of_requests_are_refused(acme: Tenant) -> None:
 async def test_every_answer_bears_the_request_id(acme: Tenant) -> None:
     response = await post(acme, {"query": "{ __typename }"}, x_request_id="from-the-caller-1")
     assert response.headers["x-request-id"] == "from-the-caller-1"
+
+
+async def test_the_schema_is_there_for_code_generators_without_a_key(door: Door) -> None:
+    answer = await door.client.get("/graphql/schema")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    assert answer.text == print_sdl()
+    again = await door.client.get("/graphql/schema", headers={"if-none-match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
