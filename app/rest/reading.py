@@ -1,17 +1,15 @@
 """Reading what a caller sent: never more than the cap, and never trusting it to be what it says."""
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import orjson
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.requests import Request
 
 from app.rest.refusals import MalformedJson, PayloadTooLarge, UnsupportedMediaType
-from resolvers import validation
+from resolvers import exact_json, validation
 from resolvers.errors import FieldErrorCode, FieldProblem, ValidationFailed
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -19,8 +17,6 @@ IDEMPOTENCY_KEY = "Idempotency-Key"
 Input = TypeVar("Input", bound=BaseModel)
 
 _JSON_TYPE = re.compile(r"application/(?:[\w.!#$&^+-]+\+)?json", re.IGNORECASE)
-_DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
-_LONG_INTEGER = b"0" * 19
 
 _TEXTS: Mapping[str, str] = {
     "missing": "is required",
@@ -71,15 +67,11 @@ async def json_of(request: Request, most: int, *, required: bool) -> Any:
 
 
 def parsed(raw: bytes) -> Any:
-    """JSON as RFC 8259 has it. Integers of any length stay what they are: they are signed and sent on."""
+    """JSON as RFC 8259 has it. Raises MalformedJson."""
     try:
-        value = orjson.loads(raw)
-        # Orjson makes floats of integers beyond 64 bits; the standard library is slower and keeps them.
-        return json.loads(raw) if _LONG_INTEGER in raw.translate(_DIGITS_AS_ZEROS) else value
-    except orjson.JSONDecodeError as error:
+        return exact_json.parsed(raw)
+    except ValueError as error:
         raise MalformedJson(str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise MalformedJson("a number is too long, or lists and objects are nested too deeply") from error
 
 
 def typed(model: type[Input], value: Any) -> Input:
