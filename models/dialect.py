@@ -7,15 +7,6 @@ from uuid import UUID
 from tortoise.backends.base.client import BaseDBAsyncClient
 
 
-async def prefer_indexes(connection: BaseDBAsyncClient) -> None:
-    """For the rest of a transaction that goes along an index: let no plan read whole tables.
-
-    PostgreSQL keeps the plan that it made when a table was small, long after that has grown.
-    """
-    if connection.capabilities.dialect != "sqlite":
-        await connection.execute_script("SET LOCAL enable_seqscan = off")
-
-
 def in_dialect(connection: BaseDBAsyncClient, sql: str, *values: Any) -> tuple[str, list[Any]]:
     """A statement with `$1` parameters, and its values, as the connection's database wants them."""
     if connection.capabilities.dialect != "sqlite":

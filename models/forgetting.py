@@ -10,7 +10,7 @@ from uuid import UUID
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
-from models.dialect import in_dialect, prefer_indexes
+from models.dialect import in_dialect
 from models.ids import first_id_at
 from models.locks import Lock, lock_alone
 
@@ -55,7 +55,6 @@ class Batch:
 async def forget_some(kind: Kind, before: int, after: UUID) -> Batch | None:
     """Deletes, of the next rows behind `after`, those of before a moment that may go. None: there are no more."""
     async with in_transaction() as transaction:
-        await prefer_indexes(transaction)
         found = await transaction.execute_query_dict(
             *in_dialect(
                 transaction,
@@ -86,7 +85,6 @@ async def forget_some_of_organization(organization_id: UUID) -> int:
     What its webhooks have open must have been ended before.
     """
     async with in_transaction() as transaction:
-        await prefer_indexes(transaction)
 
         async def delete(sql: str) -> int:
             deleted, _ = await transaction.execute_query(*in_dialect(transaction, sql, organization_id))

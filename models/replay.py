@@ -20,7 +20,7 @@ from tortoise.connection import get_connection
 from tortoise.models import Model
 
 from models.delivery import DeliveryStatus, DeliveryTrigger
-from models.dialect import in_dialect, prefer_indexes
+from models.dialect import in_dialect
 from models.event_pattern import matches
 from models.ids import first_id_at
 from models.moment import MomentField, to_ms
@@ -177,7 +177,6 @@ async def candidates(
             if replay.selection is ReplaySelection.MISSING:
                 first, last = first_id_at(max(since - _SKEW_MS, 0)), first_id_at(until + _SKEW_MS)
                 sql, values = _MISSING, [*values, replay.organization_id, first, last]
-    await prefer_indexes(connection)
     wants_all = replay.selection is not ReplaySelection.MISSING
     return [
         Candidate(

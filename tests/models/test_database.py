@@ -1,6 +1,7 @@
 """Connecting, and bringing the tables up to date."""
 
 import asyncio
+import re
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
@@ -11,12 +12,15 @@ import asyncpg
 import pytest
 from tortoise import Tortoise
 from tortoise.apps import Apps
+from tortoise.connection import get_connection
 from tortoise.migrations.api.migrate import migrate as run_migrations
 from tortoise.migrations.autodetector import MigrationAutodetector
 
+from models import ledger_postgres
 from models.database import MIGRATIONS, config, connect, is_sqlite, is_transient, migrate
 from models.delivery import Delivery, DeliveryStatus
 from models.ids import new_id
+from models.ledger import Ledger
 from models.moment import from_ms
 from tests.models.bench import Bench, select
 
@@ -129,6 +133,20 @@ async def test_no_index_of_deliveries_holds_what_a_claim_writes_so_that_it_may_u
     names = {row["name"] for row in held}
     assert names >= {"id", "webhook_id", "due_at", "completed_at", "dead_at"}
     assert names & {"status", "attempt_count", "fence", "lease_until"} == set()
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+@pytest.mark.parametrize("sql", [ledger_postgres._CLAIM, ledger_postgres._SETTLE], ids=["claim", "settle"])
+async def test_a_plan_that_is_made_while_there_are_no_deliveries_does_for_millions(ledger: Ledger, sql: str) -> None:
+    """PostgreSQL keeps it: one that read the whole table would go on to do so."""
+    count = max(map(int, re.findall(r"\$(\d+)", sql)))
+    async with get_connection("default").acquire_connection() as connection:
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        await connection.execute(f"PREPARE hot AS {sql}")
+        rows = await connection.fetch(f"EXPLAIN EXECUTE hot({', '.join(['NULL'] * count)})")
+    plan = "\n".join(row[0] for row in rows)
+    assert "Index Scan using delivery_pkey on delivery d" in plan
+    assert "Seq Scan" not in plan
 
 
 async def test_what_was_given_up_before_dead_letters_had_an_index_of_their_own_is_found_by_it(
