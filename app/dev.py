@@ -20,7 +20,7 @@ from fakeredis.aioredis import FakeConnection
 from pydantic import SecretStr
 from redis.asyncio.connection import ConnectionPool
 
-from app.asgi import application
+from app.asgi import application, documents_of
 from app.serve import configure_logging, run, serve_until_told
 from app.settings import Settings, SettingsError
 from app.wiring import House, delivering, hookline
@@ -62,7 +62,8 @@ async def _dev(settings: Settings, host: str, port: int, data: Path, api_key: st
         _write_private(data / "dev.json", json.dumps({"url": address, "api_key": token}))
         click.echo(_welcome(address, token, data))
 
-    await serve_until_told(application(opened, settings.max_body_bytes), host, port, started)
+    app = application(opened, settings.max_body_bytes, settings.allowed_origins, documents_of(settings))
+    await serve_until_told(app, host, port, started)
 
 
 def settings_of(data: Path) -> Settings:

@@ -1,11 +1,14 @@
 """What a newcomer does in a second and a third terminal."""
 
 import signal
+from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.journeys.product import ROOT, Product
 from tests.services import free_port
+from tests.watchers import connected
 
 HOOKLINE = str(ROOT / "hookline")
 LISTENERS = '{ webhooks(filter: { nameContains: "hookline listen" }) { nodes { url eventPatterns } } }'
@@ -38,6 +41,25 @@ async def test_a_listener_finds_the_development_server_by_its_data_folder(dev_pr
     published = dev_product.start_program(HOOKLINE, "events", "publish", "lamp.lit", "[]", "--data", data)
     assert await published.end() == 0
     await listener.prints("✓ verified")
+
+
+async def test_the_development_server_heeds_what_frontends_need(tmp_path: Path) -> None:
+    page = "http://localhost:3000"
+    product = Product(tmp_path, {"HOOKLINE_ALLOWED_ORIGINS": page, "HOOKLINE_PERSISTED_QUERIES": "true"})
+    try:
+        await product.start_dev()
+        address = product.origin.removeprefix("http://")
+        asked = {"origin": page, "access-control-request-method": "POST"}
+        async with httpx.AsyncClient(base_url=product.origin, trust_env=False) as browser:
+            preflight = await browser.options("/graphql", headers=asked)
+            digest = {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}}
+            named = await browser.post("/graphql", json=digest, headers={"x-api-key": product.token})
+        assert preflight.headers["access-control-allow-origin"] == page
+        assert named.json()["errors"][0]["message"] == "PersistedQueryNotFound"
+        async with connected(address, product.token, headers={"Origin": page}):
+            pass
+    finally:
+        await product.close()
 
 
 @pytest.mark.parametrize("_product", ["dev"], indirect=True)
