@@ -5,7 +5,6 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
-from math import ceil
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
@@ -19,6 +18,7 @@ from app.request_id import RequestIds, request_id_of
 from app.rest.request_id import HEADER
 from app.settings import Settings, SettingsError, read
 from app.wiring import House, hookline
+from resolvers.availability import Room, unavailable
 from resolvers.errors import Forbidden, RateLimited, ValidationFailed
 from schema.context import Context
 from schema.documents import StoredDocuments, trusted_from
@@ -31,8 +31,13 @@ def application(
     max_body_bytes: int,
     allowed_origins: Sequence[str] = (),
     documents: StoredDocuments | None = None,
+    most_waiting: int = 500,
 ) -> Starlette:
-    """The app on a house that is opened when the server starts and closed when it stops."""
+    """The app on a house that is opened when the server starts and closed when it stops.
+
+    `most_waiting`: how many requests of REST and GraphQL may wait for their answers at once.
+    """
+    room = Room(most_waiting)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -46,6 +51,7 @@ def application(
         max_body_bytes=max_body_bytes,
         allowed_origins=allowed_origins,
         documents=documents,
+        room=room,
     )
     app = Starlette(
         lifespan=lifespan,
@@ -61,6 +67,7 @@ def application(
             *health.routes(),
         ],
     )
+    app.state.room = room
     if allowed_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -85,7 +92,11 @@ def serving() -> Starlette:
     """For `hookline serve`: the settings of the environment; delivering is the workers' part."""
     settings: Settings = read()
     return application(
-        lambda: hookline(settings), settings.max_body_bytes, settings.allowed_origins, documents_of(settings)
+        lambda: hookline(settings),
+        settings.max_body_bytes,
+        settings.allowed_origins,
+        documents_of(settings),
+        settings.max_waiting_requests,
     )
 
 
@@ -107,10 +118,14 @@ async def _context_of(connection: HTTPConnection) -> Context:
     except Forbidden as refused:
         raise GraphQLRefused(403, "FORBIDDEN", refused.message) from None
     except RateLimited as refused:
-        headers = {"retry-after": str(max(1, ceil(refused.retry_after_seconds)))}
-        raise GraphQLRefused(429, refused.code, refused.message, headers) from None
+        raise GraphQLRefused.until_later(429, refused) from None
     except ValidationFailed as refused:
         raise GraphQLRefused(400, "BAD_REQUEST", refused.message) from None
+    except Exception as error:
+        away = unavailable(error)
+        if away is None:
+            raise
+        raise GraphQLRefused.until_later(503, away) from None
     return Context(caller, request_id_of(connection))
 
 

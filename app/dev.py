@@ -62,7 +62,13 @@ async def _dev(settings: Settings, host: str, port: int, data: Path, api_key: st
         _write_private(data / "dev.json", json.dumps({"url": address, "api_key": token}))
         click.echo(_welcome(address, token, data))
 
-    app = application(opened, settings.max_body_bytes, settings.allowed_origins, documents_of(settings))
+    app = application(
+        opened,
+        settings.max_body_bytes,
+        settings.allowed_origins,
+        documents_of(settings),
+        settings.max_waiting_requests,
+    )
     await serve_until_told(app, host, port, started)
 
 

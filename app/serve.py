@@ -147,3 +147,5 @@ def configure_logging(level: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in ("uvicorn.error", "db_client"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Its pool writes a traceback each time that it cannot connect; whoever needs the connection says so in a line.
+    logging.getLogger("asyncpg").setLevel(logging.ERROR)

@@ -21,8 +21,9 @@ from app.wiring import House
 from models.ids import Prefix, encode, new_id
 from models.moment import from_ms, to_ms
 from resolvers import keys, organizations, sessions
+from resolvers.availability import unavailable
 from resolvers.caller import Caller, Session
-from resolvers.errors import Forbidden, RateLimited
+from resolvers.errors import Forbidden, RateLimited, Unavailable
 
 
 def routes() -> list[BaseRoute]:
@@ -34,7 +35,10 @@ async def _session(request: Request) -> Response:
     doors = {"POST": _begun, "DELETE": _ended}
     try:
         return await doors.get(request.method, _told)(request)
-    except (Unauthenticated, Forbidden, RateLimited) as refusal:
+    except Exception as error:
+        refusal = unavailable(error) or error
+        if not isinstance(refusal, Unauthenticated | Forbidden | RateLimited | Unavailable):
+            raise
         problem = NATIVE.problem_of(refusal, request_id_of(request))
         return _json(problem.status, NATIVE.error_body(problem), dict(problem.headers))
 

@@ -52,6 +52,11 @@ class Settings(BaseSettings):
         default=1000, ge=0, description="What a key may ask of each process, in requests a second; 0: anything."
     )
     request_burst: int = Field(default=2000, ge=1, description="How many of them may come at once.")
+    max_waiting_requests: int = Field(
+        default=500,
+        ge=1,
+        description="Requests that may wait for their answers at once, in each process; live streams are not counted.",
+    )
     operation_seconds: float = Field(
         default=40,
         gt=0,

@@ -7,6 +7,7 @@ speaks the database's dialect.
 import asyncio
 import fcntl
 import os
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from tortoise import Tortoise
 from tortoise.backends.base.config_generator import expand_db_url
 from tortoise.backends.base.executor import EXECUTOR_CACHE
 from tortoise.connection import get_connection
-from tortoise.exceptions import DBConnectionError
+from tortoise.exceptions import DBConnectionError, OperationalError
 from tortoise.migrations.api.migrate import migrate as run_migrations
 
 from models.ledger import Ledger
@@ -139,7 +140,9 @@ _TRANSIENT = (
 
 def is_transient(error: BaseException) -> bool:
     """Whether the database is only away for a moment, or in the way of itself: the same call may go through later."""
-    return isinstance(error, _TRANSIENT) or "database is locked" in str(error)
+    if isinstance(error, OperationalError | sqlite3.OperationalError):
+        return "database is locked" in str(error)
+    return isinstance(error, _TRANSIENT)
 
 
 async def _no_reset(connection: Any) -> None:

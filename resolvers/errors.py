@@ -9,7 +9,8 @@ Refusal
 ├── RevisionConflict      somebody else wrote first; carries what stands now
 ├── IdempotencyConflict   the key was used for another request
 ├── RotationInProgress    the overlap of an earlier rotation is still open
-└── WebhookNotEnabled     the webhook is paused or disabled
+├── WebhookNotEnabled     the webhook is paused or disabled
+└── Unavailable           not now: see resolvers/availability.py
 """
 
 from collections.abc import Iterable, Sequence
@@ -163,3 +164,13 @@ class WebhookNotEnabled(Refusal):
         super().__init__(f"the webhook is {status}; enable it first")
         self.status = status
         self.disabled_reason = disabled_reason
+
+
+class Unavailable(Refusal):
+    """Not now. Nothing is wrong with the request, which may be sent again, a change under its idempotency key."""
+
+    code = "UNAVAILABLE"
+
+    def __init__(self, message: str, retry_after_seconds: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds

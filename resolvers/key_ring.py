@@ -1,17 +1,19 @@
 """Whose a token is: looked up anew for each request, and together for those that come together.
 
-Nothing is kept, so a key that is revoked opens nothing from then on. While one look into the database is under way, the
+No key is kept, so one that is revoked opens nothing from then on. While one look into the database is under way, the
 requests that arrive wait and then share the next: under load, one statement tells hundreds.
 """
 
 import asyncio
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 
 from tortoise.expressions import Subquery
 from tortoise.queryset import QuerySet
 
 from models.api_key import ApiKey
 from models.organization import Organization
+
+_CONTRACTS_KEPT = 10_000
 
 
 class KeyRing:
@@ -20,6 +22,7 @@ class KeyRing:
     def __init__(self) -> None:
         self._waiting: defaultdict[str, list[asyncio.Future[ApiKey | None]]] = defaultdict(list)
         self._looking: asyncio.Task[None] | None = None
+        self._contracts: OrderedDict[str, str] = OrderedDict()
 
     async def key_of(self, digest: str) -> ApiKey | None:
         """The key, unless it is unknown or revoked, or its organization is gone."""
@@ -28,6 +31,17 @@ class KeyRing:
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
         return await answer
+
+    def contract_met(self, digest: str) -> str | None:
+        """The contract of a key that was seen before, unless it is our own: for refusals while the database is away."""
+        return self._contracts.get(digest)
+
+    def _note(self, key: ApiKey) -> None:
+        if key.contract != "native":
+            self._contracts[key.digest] = key.contract
+            self._contracts.move_to_end(key.digest)
+            if len(self._contracts) > _CONTRACTS_KEPT:
+                self._contracts.popitem(last=False)
 
     async def _look(self) -> None:
         while self._waiting:
@@ -44,6 +58,8 @@ class KeyRing:
                 for _, answer in answers:
                     answer.cancel()
                 raise
+            for key in found.values():
+                self._note(key)
             for digest, answer in answers:
                 if not answer.done():  # who asked may be gone
                     answer.set_result(found.get(digest))

@@ -15,6 +15,7 @@ from strawberry.types.execution import ExecutionContext
 
 from models.webhook import Webhook as WebhookRow
 from resolvers import errors
+from resolvers.availability import unavailable
 from schema.enums import DisabledReason, FieldErrorCode, WebhookStatus
 from schema.fields import field
 
@@ -214,6 +215,8 @@ def _for_caller(error: GraphQLError, request_id: str) -> GraphQLError:
     if isinstance(cause, GraphQLError) and (error.path is None or error.message.startswith("Argument ")):
         # GraphQL's own messages repeat the value that was found, which may be a secret.
         return _retold(error, _ECHO.sub(r"\1", error.message), {"code": "GRAPHQL_VALIDATION_FAILED"})
+    if cause is not None and (refusal := unavailable(cause)) is not None:
+        return _retold(error, refusal.message, extensions_of(refusal))
     where = ".".join(str(step) for step in error.path or ())
     log.error("request=%s graphql field=%s failed", request_id, where, exc_info=cause)
     message = f"something went wrong on our side; quote request id {request_id}"
@@ -229,7 +232,7 @@ def extensions_of(refusal: errors.Refusal) -> dict[str, Any]:
         told["fields"] = [
             {"path": list(field.path), "code": field.code.value, "message": field.message} for field in refusal.fields
         ]
-    if isinstance(refusal, errors.RateLimited):
+    if isinstance(refusal, errors.RateLimited | errors.Unavailable):
         told["retryAfterSeconds"] = refusal.retry_after_seconds
     return told
 

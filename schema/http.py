@@ -10,6 +10,8 @@ another method; a mutation by GET             405 with Allow
 an Accept that neither media type satisfies   406
 a body larger than allowed                    413
 a body that is not application/json           415
+a key that asks too much                      429   with Retry-After (context_of says so)
+nothing, as the database is away; no room     503   with Retry-After
 a browser that wants to see a page            the page
 
 Subscriptions come as server-sent events (graphql-sse in distinct mode: `Accept: text/event-stream`) or over a WebSocket
@@ -18,10 +20,12 @@ Subscriptions come as server-sent events (graphql-sse in distinct mode: `Accept:
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from http import HTTPStatus
+from math import ceil
 from typing import Any
 
 import orjson
@@ -40,6 +44,8 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import Connec
 from strawberry.types import ExecutionResult
 
 from resolvers import exact_json
+from resolvers.availability import Room
+from resolvers.errors import RateLimited, Unavailable
 from schema.api import schema
 from schema.context import Context
 from schema.documents import DocumentRefused, StoredDocuments
@@ -61,7 +67,7 @@ Page = Callable[[Request], Response]
 
 
 class GraphQLRefused(Exception):
-    """The request is refused as a whole, before anything of it is read. Raised by `context_of` for 401 and 403."""
+    """The request is refused as a whole, before anything of it is read. `context_of` raises it for 401 and 403."""
 
     def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -69,6 +75,16 @@ class GraphQLRefused(Exception):
         self.code = code
         self.message = message
         self.headers = {"www-authenticate": "Bearer"} | dict(headers or {}) if status == 401 else dict(headers or {})
+
+    @classmethod
+    def until_later(cls, status: int, refusal: RateLimited | Unavailable) -> "GraphQLRefused":
+        """A refusal that says when to come back."""
+        return cls(status, refusal.code, refusal.message, {"retry-after": _seconds(refusal.retry_after_seconds)})
+
+    @property
+    def is_for_now(self) -> bool:
+        """Whether the same request may be taken later."""
+        return "retry-after" in self.headers
 
 
 def graphql_app(
@@ -78,14 +94,18 @@ def graphql_app(
     max_body_bytes: int = 8 * 1024 * 1024,
     allowed_origins: Sequence[str] = (),
     documents: StoredDocuments | None = None,
+    room: Room | None = None,
 ) -> "GraphQLApp":
     """The ASGI app that serves the schema, for a Route and a WebSocketRoute alike.
 
     `context_of` says who calls; it raises GraphQLRefused for whoever may not. `page` answers a browser that opens the
     address. Give its Route no smaller `max_body_size` than `max_body_bytes`: Starlette's own 413 is plain text.
     `allowed_origins`: whose pages may open a WebSocket, besides our own. `documents`: those that a digest names.
+    `room`: for the requests that may wait; streams take none of it.
     """
-    return GraphQLApp(context_of, page, max_body_bytes, allowed_origins, documents or StoredDocuments())
+    return GraphQLApp(
+        context_of, page, max_body_bytes, allowed_origins, documents or StoredDocuments(), room or Room(sys.maxsize)
+    )
 
 
 class _Request(StarletteRequestAdapter):
@@ -125,7 +145,7 @@ class _Socket(BaseGraphQLTransportWSHandler[Context, None]):
         try:
             await self._ask_who_calls()
         except GraphQLRefused as refused:
-            if refused.status == HTTPStatus.TOO_MANY_REQUESTS:  # this once; what is watched goes on
+            if refused.is_for_now:  # what is watched goes on
                 problem = RequestError(refused.message, refused.code)
                 await self.send_message({"id": message["id"], "type": "error", "payload": [problem.formatted]})
             else:
@@ -153,7 +173,7 @@ class _Socket(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def _close_out(self, refused: GraphQLRefused) -> None:
         """With 4403, after which clients do not come back; or with 1013, after which they try again later."""
-        code = 1013 if refused.status == HTTPStatus.TOO_MANY_REQUESTS else 4403
+        code = 1013 if refused.is_for_now else 4403
         await self.websocket.close(code, refused.message.encode()[:_LONGEST_REASON].decode(errors="ignore"))
 
 
@@ -205,6 +225,7 @@ class GraphQLApp(GraphQL[Context, None]):
         max_body_bytes: int,
         allowed_origins: Sequence[str],
         documents: StoredDocuments,
+        room: Room,
     ) -> None:
         super().__init__(
             schema,
@@ -216,6 +237,7 @@ class GraphQLApp(GraphQL[Context, None]):
         self._context_of = context_of
         self._page = page
         self._max_body_bytes = max_body_bytes
+        self._room = room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -234,9 +256,14 @@ class GraphQLApp(GraphQL[Context, None]):
         if request.method not in ("GET", "POST"):
             return _error(media, 405, "METHOD_NOT_ALLOWED", "use GET or POST", {"allow": "GET, POST"})
         try:
-            return await self.run(request)
+            if negotiated(accept) is None:  # a stream: it is not for the answer that it waits
+                return await self.run(request)
+            with self._room:
+                return await self.run(request)
+        except Unavailable as full:
+            return _refused(media, GraphQLRefused.until_later(503, full))
         except GraphQLRefused as refused:
-            return _error(media, refused.status, refused.code, refused.message, refused.headers)
+            return _refused(media, refused)
         except DocumentRefused as refused:
             status = INVALID_STATUS if media == RESPONSE else HTTPStatus.OK
             return _error(media, status, refused.code, refused.message)
@@ -336,7 +363,10 @@ class GraphQLApp(GraphQL[Context, None]):
     ) -> Response:
         media = sub_response.media_type or JSON
         status = INVALID_STATUS if media == RESPONSE and "data" not in response_data else HTTPStatus.OK
-        response = Response(orjson.dumps(response_data), status, media_type=f"{media}; charset=utf-8")
+        headers = {}
+        if (after := _to_come_back_after(response_data)) is not None:
+            status, headers = HTTPStatus.SERVICE_UNAVAILABLE, {"retry-after": _seconds(after)}
+        response = Response(orjson.dumps(response_data), status, headers, media_type=f"{media}; charset=utf-8")
         response.headers.raw.extend(sub_response.headers.raw)
         return response
 
@@ -400,6 +430,25 @@ def _is_subscription(data: GraphQLRequestData) -> bool:
     except GraphQLError:  # said later, and better
         return False
     return operation is not None and operation.operation.value == "subscription"
+
+
+def _to_come_back_after(answer: GraphQLHTTPResponse | list[GraphQLHTTPResponse]) -> float | None:
+    """Seconds, when nothing at all could be answered because the database is away."""
+    if isinstance(answer, list):
+        return None
+    errors: list[Any] = answer.get("errors") or []
+    if not errors or any(value is not None for value in (answer.get("data") or {}).values()):
+        return None
+    told = (error.get("extensions") or {} for error in errors)
+    return next((each["retryAfterSeconds"] for each in told if each.get("code") == Unavailable.code), None)
+
+
+def _seconds(span: float) -> str:
+    return str(max(1, ceil(span)))
+
+
+def _refused(media: str, refused: GraphQLRefused) -> Response:
+    return _error(media, refused.status, refused.code, refused.message, refused.headers)
 
 
 def _error(media: str, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:

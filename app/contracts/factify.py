@@ -25,6 +25,7 @@ from resolvers.errors import (
     RateLimited,
     RevisionConflict,
     RotationInProgress,
+    Unavailable,
     ValidationFailed,
     WebhookNotEnabled,
 )
@@ -131,6 +132,7 @@ _OTHER_REASONS = {
     "already_exists": "resource_already_exists",
     "unimplemented": "feature_disabled",
     "internal": "internal_error",
+    "unavailable": "service_unavailable",
 }
 """By code, where no field is wrong. Of `resource_exhausted`, the status tells which."""
 
@@ -222,6 +224,7 @@ CONTRACT = Dialect(
         LimitExceeded: (429, "resource_exhausted"),
         RateLimited: (429, "resource_exhausted"),
         Internal: (500, "internal"),
+        Unavailable: (503, "unavailable"),
     },
     error=ConnectError,
     error_body=error_body,

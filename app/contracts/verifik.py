@@ -28,6 +28,7 @@ from resolvers.errors import (
     RateLimited,
     RevisionConflict,
     RotationInProgress,
+    Unavailable,
     ValidationFailed,
     WebhookNotEnabled,
 )
@@ -325,6 +326,7 @@ CONTRACT = Dialect(
         UnsupportedMediaType: (415, "UNSUPPORTED_MEDIA_TYPE"),
         RateLimited: (429, "RATE_LIMITED"),
         Internal: (500, "INTERNAL_ERROR"),
+        Unavailable: (503, "UNAVAILABLE"),
     },
     texts={Unauthenticated: "Unauthorized", Forbidden: "Forbidden", NotFound: "Webhook not found"},
     field_statuses={

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from app.authentication import Unauthenticated
 from app.rest.refusals import MethodNotAllowed
 from resolvers.caller import ORDINARY, Caller, Scope
-from resolvers.errors import FieldErrorCode, FieldProblem, RateLimited, Refusal, ValidationFailed
+from resolvers.errors import FieldErrorCode, FieldProblem, RateLimited, Refusal, Unavailable, ValidationFailed
 
 if TYPE_CHECKING:
     from app.rest.contract import Terms
@@ -165,7 +165,7 @@ class Dialect:
         match refusal:
             case ValidationFailed(fields=fields):
                 return self._problem_of_fields(fields, request_id)
-            case RateLimited(retry_after_seconds=seconds):
+            case RateLimited(retry_after_seconds=seconds) | Unavailable(retry_after_seconds=seconds):
                 headers["Retry-After"] = str(max(1, ceil(seconds)))
             case MethodNotAllowed(allowed=allowed):
                 headers["Allow"] = allowed

@@ -27,6 +27,7 @@ from resolvers.errors import (
     NotFound,
     RateLimited,
     RotationInProgress,
+    Unavailable,
     ValidationFailed,
 )
 from resolvers.validation import MAX_IDEMPOTENCY_KEY
@@ -48,7 +49,12 @@ _REASONS: Mapping[type[Exception], str] = {
     ValidationFailed: "The input breaks rules; `details` says which field and how. Nothing was changed.",
     RateLimited: "Too many at once; `Retry-After` says when to come back.",
     Internal: "Something went wrong on our side.",
+    Unavailable: "Not just now: the database is away, or too many requests wait. `Retry-After` says when to come back.",
 }
+
+
+_LATER = (RateLimited, Unavailable)
+"""Refusals with `Retry-After`."""
 
 
 def openapi_document(dialect: Dialect = NATIVE) -> Json:
@@ -208,7 +214,7 @@ def _success(operation: Operation[Any], schemas: _Schemas) -> Json:
 
 
 def _refusals(dialect: Dialect, operation: Operation[Any], schemas: _Schemas) -> dict[str, Json]:
-    kinds: list[type[Exception]] = [Unauthenticated, Forbidden, RateLimited, Internal, *operation.refusals]
+    kinds: list[type[Exception]] = [Unauthenticated, Forbidden, RateLimited, Internal, Unavailable, *operation.refusals]
     if operation.takes_body:
         kinds += [MalformedJson, PayloadTooLarge, UnsupportedMediaType]
     if operation.takes is not Nothing:
@@ -225,8 +231,8 @@ def _refusals(dialect: Dialect, operation: Operation[Any], schemas: _Schemas) ->
     made = {}
     for status in sorted(told):
         headers = _headers()
-        if any(RateLimited in kinds for kinds in told[status].values()):
-            always = all(kinds == [RateLimited] for kinds in told[status].values())
+        if any(kind in _LATER for kinds in told[status].values() for kind in kinds):
+            always = all(kind in _LATER for kinds in told[status].values() for kind in kinds)
             headers["Retry-After"] = {"description": "Seconds.", "required": always, "schema": {"type": "integer"}}
         if status == dialect.statuses[Unauthenticated][0]:
             headers["WWW-Authenticate"] = {"required": True, "schema": {"const": "Bearer"}}

@@ -23,6 +23,7 @@ from resolvers.errors import (
     Refusal,
     RevisionConflict,
     RotationInProgress,
+    Unavailable,
     ValidationFailed,
     WebhookNotEnabled,
 )
@@ -89,6 +90,7 @@ STATUSES: Mapping[type[Exception], tuple[int, str]] = MappingProxyType(
         ValidationFailed: (422, "VALIDATION_FAILED"),
         RateLimited: (429, "RATE_LIMITED"),
         Internal: (500, "INTERNAL"),
+        Unavailable: (503, "UNAVAILABLE"),
     }
 )
 """Every refusal's status and code, in the native form."""

@@ -27,8 +27,11 @@ from app.rest.openapi import openapi_document
 from app.rest.refusals import Internal, MethodNotAllowed, UnknownPath
 from app.rest.request_id import request_id_of
 from app.wiring import House
+from models.api_key import digest_of
 from resolvers import keys
+from resolvers.availability import Room, unavailable
 from resolvers.caller import Caller
+from resolvers.errors import Unavailable
 
 log = logging.getLogger("hookline.rest")
 
@@ -57,23 +60,32 @@ class Door:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.serving = [dialect for dialect in dialects().values() if any(o.path == path for o in dialect.operations)]
+        serving = [dialect for dialect in dialects().values() if any(o.path == path for o in dialect.operations)]
+        self._usual_dialect = serving[0] if len(serving) == 1 else NATIVE
+        """As long as nobody knows who asks."""
 
     async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
+        room: Room = request.app.state.room
         with suppress(ClientDisconnect):  # nobody is there to answer
-            response = await self._response(request)
+            try:
+                with room:
+                    response = await self._response(request)
+            except Unavailable as full:
+                response = _refused(_dialect_met(request) or self._usual_dialect, full, request)
             await response(scope, receive, send)
 
     async def _response(self, request: Request) -> Response:
-        dialect = self.serving[0] if len(self.serving) == 1 else NATIVE  # as long as nobody knows who asks
+        dialect = self._usual_dialect
         try:
             try:
                 caller = await authenticated(request)
-            except Exception:
-                dialect = await _dialect_of_stranger(request) or dialect
+            except Exception as error:
+                away = unavailable(error)
+                met = _dialect_met(request) if away else await _dialect_of_stranger(request)
+                dialect = met or dialect
                 self._operation(request, dialects().values())  # what is not there is not there for strangers, too
-                raise
+                raise away or error from None
             dialect = dialects().get(caller.contract, NATIVE)
             operation = self._operation(request, [dialect])
             caller = await acting(caller, request)
@@ -118,13 +130,26 @@ async def _dialect_of_stranger(request: Request) -> Dialect | None:
     if token is None:
         return None
     known = await keys.contract_of(token)
-    if known is not None:
-        return dialects().get(known, NATIVE)
+    return dialects().get(known, NATIVE) if known is not None else _dialect_like(token)
+
+
+def _dialect_met(request: Request) -> Dialect | None:
+    """That of the contract of a key that this process has met, or that a token looks like. Asks no database."""
+    token = token_of(request)
+    if token is None:
+        return None
+    house: House = request.app.state.house
+    met = house.desk.keys.contract_met(digest_of(token))
+    return dialects().get(met, NATIVE) if met is not None else _dialect_like(token)
+
+
+def _dialect_like(token: str) -> Dialect | None:
     return next((d for d in dialects().values() if d.token_prefixes and token.startswith(d.token_prefixes)), None)
 
 
 def _refused(dialect: Dialect, error: Exception, request: Request) -> Response:
     request_id = request_id_of(request.headers)
+    error = unavailable(error) or error
     if not dialect.expects(error):
         log.error("request=%s %s %s failed", request_id, request.method, request.url.path, exc_info=error)
         error = Internal()

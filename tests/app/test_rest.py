@@ -710,7 +710,7 @@ async def test_a_bug_of_ours_is_masked_and_logged_once_under_its_request_id(
 
 def test_every_refusal_that_resolvers_know_has_a_status_and_a_code() -> None:
     refusals = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.Refusal)}
-    assert len(refusals) == 10
+    assert len(refusals) == 11
     assert refusals - {errors.Refusal} <= STATUSES.keys()
 
 

@@ -1,11 +1,13 @@
 """What breaks in production, and that nothing is lost by it."""
 
 import asyncio
+import time
+from pathlib import Path
 
 from tests.journeys.conftest import StartsProduction
-from tests.journeys.product import WITHIN_S, Product, until
+from tests.journeys.product import WITHIN_S, Product, install, production, until
 from tests.receivers import Exchange, Receiver
-from tests.services import Redis
+from tests.services import Redis, postgresql_server
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 ALL = 1000
@@ -100,3 +102,30 @@ async def test_two_servers_and_two_workers_make_one_request_of_one_delivery(star
         await until(lambda: product.counts_of(webhook), {"SUCCEEDED": 100})
         assert _distinct(receiver) == 100
         assert len(receiver.requests) == 100
+
+
+async def test_with_postgresql_down_publishing_is_503_in_a_line_a_second_and_the_same_key_goes_through_later(
+    tmp_path: Path, own_redis: Redis
+) -> None:
+    event = {"type": "tick", "data": {"postgresql": "down"}, "idempotency_key": "once"}
+    with postgresql_server() as postgresql:
+        installation = await install(tmp_path, postgresql)
+        async with production(tmp_path, postgresql, own_redis, installation) as product, Receiver() as receiver:
+            webhook, _ = await product.create_webhook(receiver.url, "tick")
+            postgresql.stop()
+            began = time.monotonic()
+            for _ in range(50):
+                answer = await product.rest("POST", "/v1/events", event)
+                assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+            took = time.monotonic() - began
+            await asyncio.to_thread(postgresql.start)
+            [serve] = [process for process in product.processes if process.command[3] == "serve"]
+            lines = serve.output.splitlines()
+            assert 1 <= len([line for line in lines if "the database is away" in line]) <= 1 + took
+            assert "Traceback" not in serve.output
+
+            answer = await product.rest("POST", "/v1/events", event)
+            assert (answer.status_code, answer.json()["duplicate"]) == (201, False)
+            assert (await product.rest("POST", "/v1/events", event)).json()["duplicate"] is True
+            await until(lambda: product.counts_of(webhook), {"SUCCEEDED": 1})
+            assert len(receiver.requests) == 1

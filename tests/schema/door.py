@@ -106,7 +106,11 @@ async def opened(database_url: str, **chosen: Any) -> AsyncIterator[Door]:
         **chosen,
     )
     app = application(
-        lambda: hookline(settings, make_redis), MAX_BODY_BYTES, settings.allowed_origins, documents_of(settings)
+        lambda: hookline(settings, make_redis),
+        MAX_BODY_BYTES,
+        settings.allowed_origins,
+        documents_of(settings),
+        settings.max_waiting_requests,
     )
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)

@@ -15,7 +15,11 @@ from tests.houses import until
 
 @asynccontextmanager
 async def listening(
-    house: House, *, allowed_origins: Sequence[str] = (), documents: StoredDocuments | None = None
+    house: House,
+    *,
+    allowed_origins: Sequence[str] = (),
+    documents: StoredDocuments | None = None,
+    most_waiting: int = 500,
 ) -> AsyncIterator[str]:
     """The product's own app on a house, on a port of loopback; answers host and port."""
 
@@ -23,7 +27,7 @@ async def listening(
     async def opened() -> AsyncIterator[House]:
         yield house
 
-    app = application(opened, 8_000_000, allowed_origins, documents)
+    app = application(opened, 8_000_000, allowed_origins, documents, most_waiting)
     options: dict[str, Any] = {"http": "app.protocol:Protocol", "ws": "websockets-sansio", "log_config": None}
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, access_log=False, **options))
     running = asyncio.create_task(server._serve())
