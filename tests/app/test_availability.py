@@ -69,7 +69,7 @@ def form_of(contract: str, message: str) -> Any:
 
 @pytest.fixture(scope="module")
 def _server() -> Iterator[PostgreSQL]:
-    with postgresql_server() as server:
+    with postgresql_server(["fsync=off"]) as server:  # keeps what it committed when it is killed, and is fast
         yield server
 
 
