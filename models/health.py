@@ -14,14 +14,14 @@ from models.webhook import DisabledReason
 class HealthChange:
     """What a batch says of one webhook. Moments are milliseconds since 1970."""
 
-    succeeded: bool = False
-    """Whether there was a success; the failures below then are those after the last one."""
     failures: int = 0
+    """Since the last success, if there was one."""
     first_failure_at: int | None = None
+    """Of those failures."""
     last_success_at: int | None = None
     last_failure_at: int | None = None
-    last_delivery_failed: bool | None = None
-    """None: no delivery was finished."""
+    last_delivery_failed: bool = False
+    """Of the deliveries that were finished. When none was, there was no success either."""
 
 
 def changes(settlements: Iterable[Settlement], now: int) -> dict[UUID, HealthChange]:
@@ -33,7 +33,7 @@ def changes(settlements: Iterable[Settlement], now: int) -> dict[UUID, HealthCha
             continue
         change = found.setdefault(claimed.webhook_id, HealthChange())
         if settlement.attempt.outcome is AttemptOutcome.SUCCESS:
-            change.succeeded, change.failures, change.first_failure_at = True, 0, None
+            change.failures, change.first_failure_at = 0, None
             change.last_success_at = now
         else:
             change.failures += 1
@@ -52,29 +52,28 @@ def reasons(settlements: Sequence[Settlement]) -> dict[UUID, DisabledReason]:
     return exhausted | {s.claimed.webhook_id: DisabledReason.GONE for s in settlements if s.gone}
 
 
-UPSERT = """
+def upsert(rows: str) -> str:
+    """The statement that writes changes. `rows`: where they come from, each with the values of `row_of`."""
+    return f"""
 INSERT INTO webhook_health AS h (webhook_id, consecutive_failures, failing_since, last_success_at, last_failure_at,
                                  last_delivery_failed)
-VALUES ($1, CAST($3 AS INTEGER), CAST($4 AS BIGINT), CAST($5 AS BIGINT), CAST($6 AS BIGINT),
-        COALESCE(CAST($7 AS BOOLEAN), FALSE))
+{rows}
 ON CONFLICT (webhook_id) DO UPDATE SET
   consecutive_failures = excluded.consecutive_failures
-    + CASE WHEN CAST($2 AS BOOLEAN) THEN 0 ELSE h.consecutive_failures END,
-  failing_since = CASE WHEN CAST($2 AS BOOLEAN) THEN excluded.failing_since
-    ELSE COALESCE(h.failing_since, excluded.failing_since) END,
+    + CASE WHEN excluded.last_success_at IS NULL THEN h.consecutive_failures ELSE 0 END,
+  failing_since = CASE WHEN excluded.last_success_at IS NULL THEN COALESCE(h.failing_since, excluded.failing_since)
+    ELSE excluded.failing_since END,
   last_success_at = COALESCE(excluded.last_success_at, h.last_success_at),
   last_failure_at = COALESCE(excluded.last_failure_at, h.last_failure_at),
-  last_delivery_failed = COALESCE(CAST($7 AS BOOLEAN), h.last_delivery_failed)
+  last_delivery_failed = excluded.last_delivery_failed OR excluded.last_success_at IS NULL AND h.last_delivery_failed
 RETURNING webhook_id, failing_since, last_failure_at
 """
-"""Parameters: webhook, succeeded, failures, first failure, last success, last failure, last delivery failed."""
 
 
-def parameters(webhook_id: object, change: HealthChange) -> tuple[object, ...]:
-    """The parameters of UPSERT."""
+def row_of(webhook_id: UUID, change: HealthChange) -> tuple[UUID, int, int | None, int | None, int | None, bool]:
+    """A change as `upsert` takes it."""
     return (
         webhook_id,
-        change.succeeded,
         change.failures,
         change.first_failure_at,
         change.last_success_at,

@@ -16,6 +16,7 @@ from models import gate, health, rollup
 from models.attempt import AttemptOutcome
 from models.delivery import DeliveryStatus, DeliveryTrigger
 from models.ids import new_id
+from models.latency import BUCKETS
 from models.ledger import (
     ATTEMPT_COLUMNS,
     COUNT_ENDED,
@@ -64,9 +65,8 @@ UPDATE delivery d SET
   lease_until = CASE j.verdict WHEN 'send' THEN $1 + j.timeout_ms + {LEASE_SLACK_MS} END,
   completed_at = CASE j.verdict WHEN 'cancel' THEN $1::bigint END
 FROM judged j WHERE d.id = j.id
-RETURNING d.id, d.organization_id, d.webhook_id, j.revision AS webhook_revision, d.event_id, d.trigger, d.replay_id,
-  d.attempt_count AS number, d.failure_count AS failures, d.fence, d.created_at,
-  j.verdict, j.status AS was, j.lease_until AS lease_was, j.timeout_ms
+RETURNING d.id, d.organization_id, d.webhook_id, j.revision, d.event_id, d.trigger, d.attempt_count, d.failure_count,
+  d.fence, d.created_at, d.replay_id, j.verdict, j.status AS was, j.lease_until AS lease_was, j.timeout_ms
 """
 # `paused`: a paused webhook is locked while its deliveries are parked. Else somebody could enable it and look for what
 # is parked just before this is, and those deliveries would wait for ever. While somebody else has it locked, they
@@ -137,16 +137,23 @@ FROM (SELECT * FROM unnest($1::uuid[], $2::int[]) AS u(i, unused)
 """
 
 _SETTLE = f"""
-UPDATE delivery d SET
-  status = r.status, due_at = r.due_at, lease_until = NULL,
-  failure_count = d.failure_count + r.failed,
-  last_outcome = r.outcome, last_status_code = r.code,
-  completed_at = CASE WHEN r.due_at IS NULL THEN $7::bigint END,
-  dead_at = CASE r.status WHEN {DEAD_LETTERED} THEN $7::bigint END
-FROM unnest($1::uuid[], $2::int[], $3::smallint[], $4::bigint[], $5::smallint[], $6::smallint[], $8::smallint[])
-  AS r(id, fence, status, due_at, outcome, code, failed)
-WHERE d.id = r.id AND d.fence = r.fence AND CASE d.status WHEN {SENDING} THEN TRUE END
-RETURNING d.id
+WITH won AS (
+  UPDATE delivery d SET
+    status = r.status, due_at = r.due_at, lease_until = NULL,
+    failure_count = d.failure_count + CASE r.outcome WHEN {int(AttemptOutcome.SUCCESS)} THEN 0 ELSE 1 END,
+    last_outcome = r.outcome, last_status_code = r.code,
+    completed_at = CASE WHEN r.due_at IS NULL THEN $1::bigint END,
+    dead_at = CASE r.status WHEN {DEAD_LETTERED} THEN $1::bigint END
+  FROM unnest($2::uuid[], $3::int[], $4::smallint[], $5::bigint[], $6::uuid[], $7::smallint[], $8::smallint[],
+    $9::text[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::int[], $15::smallint[], $16::text[],
+    $17::bytea[], $18::bool[])
+    AS r(id, fence, status, due_at, attempt_id, number, outcome, error, started_at, duration_us, url, headers, bytes,
+         code, response_headers, excerpt, truncated)
+  WHERE d.id = r.id AND d.fence = r.fence AND CASE d.status WHEN {SENDING} THEN TRUE END
+  RETURNING r.attempt_id, d.organization_id, d.id, d.webhook_id, r.number, r.outcome, r.error, r.started_at,
+    r.duration_us, r.url, r.headers, r.bytes, r.code, r.response_headers, r.excerpt, r.truncated
+)
+INSERT INTO attempt ({ATTEMPT_COLUMNS}) SELECT * FROM won RETURNING delivery_id
 """
 # CASE hides the status from the planner. Told plainly, and with statistics of a moment when nothing was being sent, it
 # expects one such row in the whole table, and looks for it by reading all of it.
@@ -158,7 +165,20 @@ SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::smallin
   $16::bool[])
 """
 
-_ROLLUP = rollup.upsert((f"${i}" for i in range(1, len(rollup.COLUMNS_IN_ORDER) + 1)), "GREATEST")
+# All histograms in one array, one behind the other: PostgreSQL's unnest knows no arrays of arrays.
+_HISTOGRAM = ", ".join(f"($10::int[])[{BUCKETS} * (n::int - 1) + {i}]" for i in range(1, BUCKETS + 1))
+_SLICES = ", ".join(f"({resolution}, ${n}::bigint)" for n, resolution in enumerate(rollup.RESOLUTIONS_MS, 1))
+_ROLLUP = rollup.upsert(
+    f"SELECT id, resolution, start, a, b, c, d, e, most, {_HISTOGRAM} "
+    "FROM unnest($3::uuid[], $4::int[], $5::int[], $6::int[], $7::int[], $8::int[], $9::bigint[]) "
+    f"WITH ORDINALITY AS u(id, a, b, c, d, e, most, n), (VALUES {_SLICES}) AS slice(resolution, start) "
+    "ORDER BY id, resolution",
+    "GREATEST",
+)
+_HEALTH = health.upsert(
+    "SELECT * FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bool[])"
+)
+_TRIGGERS = {int(trigger): trigger for trigger in DeliveryTrigger}
 
 
 class PostgresLedger:
@@ -261,24 +281,15 @@ class PostgresLedger:
                 rows += await connection.fetch(_CLAIM_REPLAYED, now, list(left.keys()), list(left.values()))
             await _write_attempts(connection, [_abandoned(row) for row in rows if row["was"] == SENDING])
             canceled = Counter(row["webhook_id"] for row in rows if row["verdict"] == "cancel" and not _is_test(row))
-            for webhook_id, count in sorted(canceled.items()):
-                await _add(connection, rollup.cancellations(webhook_id, count, now))
-        return [
-            Claimed(
-                row["id"], row["organization_id"], row["webhook_id"], row["webhook_revision"], row["event_id"],
-                DeliveryTrigger(row["trigger"]), row["number"], row["failures"], row["fence"], row["created_at"],
-                row["replay_id"],
-            )
-            for row in rows
-            if row["verdict"] == "send"
-        ]  # fmt: skip
+            await _add(connection, rollup.cancellations(canceled), now)
+        return [_claimed(row) for row in rows if row["verdict"] == "send"]
 
     async def events(self, ids: Sequence[UUID]) -> dict[UUID, StoredEvent]:
         async with self._connection() as connection:
             rows = await connection.fetch(
                 "SELECT id, type, body, data_offset FROM event WHERE id = ANY($1::uuid[])", ids
             )
-        return {row["id"]: StoredEvent(row["id"], row["type"], row["body"], row["data_offset"]) for row in rows}
+        return {row[0]: StoredEvent(*row) for row in rows}
 
     async def delivery_counts(self, events: Sequence[UUID]) -> dict[UUID, int]:
         async with self._connection() as connection:
@@ -292,25 +303,35 @@ class PostgresLedger:
 
     async def settle(self, settlements: Sequence[Settlement], now: int, failing_limit_ms: int) -> Settled:
         async with self._transaction() as connection:
+            attempts = [s.attempt for s in settlements]
             won = await connection.fetch(
                 _SETTLE,
+                now,
                 [s.claimed.id for s in settlements],
                 [s.claimed.fence for s in settlements],
-                [int(s.status) for s in settlements],
+                [s.status for s in settlements],
                 [s.due_at for s in settlements],
-                [int(s.attempt.outcome) for s in settlements],
-                [s.attempt.response_status for s in settlements],
-                now,
-                [int(s.attempt.outcome is not AttemptOutcome.SUCCESS) for s in settlements],
+                [a.id for a in attempts],
+                [a.number for a in attempts],
+                [a.outcome for a in attempts],
+                [a.error for a in attempts],
+                [a.started_at for a in attempts],
+                [a.duration_us for a in attempts],
+                [a.request_url for a in attempts],
+                [a.request_headers for a in attempts],
+                [a.request_bytes for a in attempts],
+                [a.response_status for a in attempts],
+                [a.response_headers for a in attempts],
+                [a.response_excerpt for a in attempts],
+                [a.response_truncated for a in attempts],
             )
-            accepted = {row["id"] for row in won}
+            accepted = {row[0] for row in won}
             taken = [s for s in settlements if s.claimed.id in accepted]
-            await _write_attempts(connection, [(s.claimed, s.attempt) for s in taken])
-            await _add(connection, rollup.increments(taken, now))
+            await _add(connection, rollup.increments(taken), now)
             if replays := replay_counts(taken):
                 await connection.executemany(COUNT_ENDED, replays)
-            changes = health.changes(taken, now)
-            rows = await connection.fetchmany(health.UPSERT, [health.parameters(*item) for item in changes.items()])
+            changes = [health.row_of(*item) for item in health.changes(taken, now).items()]
+            rows = await connection.fetch(_HEALTH, *zip(*changes, strict=True)) if changes else []
             reasons = health.reasons(taken)
             for row in rows:
                 if health.has_failed_too_long(row["failing_since"], row["last_failure_at"], failing_limit_ms):
@@ -469,12 +490,27 @@ async def _append_events(connection: Any, events: Sequence[NewEvent]) -> None:
         )
 
 
+def _claimed(row: Any) -> Claimed:
+    """A row of a claim; its columns come in the order of the fields."""
+    delivery, organization, webhook, revision, event, trigger, number, failures, fence, created_at, replay, *_ = row
+    return Claimed(
+        delivery,
+        organization,
+        webhook,
+        revision,
+        event,
+        _TRIGGERS[trigger],
+        number,
+        failures,
+        fence,
+        created_at,
+        replay,
+    )
+
+
 def _abandoned(row: Any) -> tuple[Claimed, AttemptRecord]:
     """The record of the attempt whose lease ran out. It began when that lease was taken."""
-    claimed = Claimed(
-        row["id"], row["organization_id"], row["webhook_id"], row["webhook_revision"], row["event_id"],
-        DeliveryTrigger(row["trigger"]), row["number"], row["failures"], row["fence"], row["created_at"],
-    )  # fmt: skip
+    claimed = _claimed(row)
     sent = row["verdict"] == "send"
     lease_ms = row["timeout_ms"] + LEASE_SLACK_MS
     return claimed, AttemptRecord(
@@ -511,9 +547,11 @@ async def _write_attempts(connection: Any, attempts: Sequence[tuple[Claimed, Att
     )
 
 
-async def _add(connection: Any, rows: dict[rollup.Key, rollup.Increment]) -> None:
+async def _add(connection: Any, rows: dict[UUID, rollup.Increment], now: int) -> None:
     if rows:
-        await connection.executemany(_ROLLUP, [(*key, *row.values()) for key, row in rows.items()])
+        columns = zip(*((webhook_id, *row.counters()) for webhook_id, row in rows.items()), strict=True)
+        histograms = [count for row in rows.values() for count in row.histogram]
+        await connection.execute(_ROLLUP, *(start for _, start in rollup.slices(now)), *columns, histograms)
 
 
 async def _cancel_waiting(connection: Any, column: str, value: UUID, now: int) -> int:
@@ -525,8 +563,7 @@ async def _cancel_waiting(connection: Any, column: str, value: UUID, now: int) -
         now,
     )
     counted = Counter(row["webhook_id"] for row in canceled if not _is_test(row))
-    for webhook_id, count in counted.items():  # of one webhook, in fact
-        await _add(connection, rollup.cancellations(webhook_id, count, now))
+    await _add(connection, rollup.cancellations(counted), now)
     return len(canceled)
 
 

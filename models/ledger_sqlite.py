@@ -91,8 +91,9 @@ ON CONFLICT (organization_id, operation, key) DO UPDATE
   WHERE idempotency.created_at <= ?6 - ?7
 RETURNING 1
 """
-_ROLLUP = rollup.upsert("?" * len(rollup.COLUMNS_IN_ORDER), "MAX")
-_HEALTH, _COUNT_ENDED = (re.sub(r"\$(\d)", r"?\1", sql) for sql in (health.UPSERT, COUNT_ENDED))
+_ROLLUP = rollup.upsert(f"VALUES ({', '.join('?' * len(rollup.COLUMNS_IN_ORDER))})", "MAX")
+_HEALTH = health.upsert("VALUES (?, ?, ?, ?, ?, ?)")
+_COUNT_ENDED = re.sub(r"\$(\d)", r"?\1", COUNT_ENDED)
 _TAKE_GATE = "SELECT tokens, refilled_at FROM webhook_gate WHERE webhook_id = ?"
 _PUT_GATE = "INSERT OR REPLACE INTO webhook_gate (webhook_id, tokens, refilled_at) VALUES (?, ?, ?)"
 _REFUND = "UPDATE webhook_gate SET tokens = tokens + ? WHERE webhook_id = ?"
@@ -231,7 +232,7 @@ class SqliteLedger:
                 else:
                     db.execute(_CANCEL_ONE, (now, row["id"]))
                     if claimed.trigger is not DeliveryTrigger.TEST:
-                        _add(db, rollup.cancellations(claimed.webhook_id, 1, now))
+                        _add(db, rollup.cancellations({claimed.webhook_id: 1}), now)
             return taken
 
         return await self._run(work)
@@ -261,11 +262,11 @@ class SqliteLedger:
         def work(db: sqlite3.Connection) -> Settled:
             taken = [s for s in settlements if _settle_one(db, s, now)]
             _write_attempts(db, [(s.claimed, s.attempt) for s in taken])
-            _add(db, rollup.increments(taken, now))
+            _add(db, rollup.increments(taken), now)
             db.executemany(_COUNT_ENDED, [(str(replay), *counts) for replay, *counts in replay_counts(taken)])
             reasons = health.reasons(taken)
             for webhook_id, change in health.changes(taken, now).items():
-                row = db.execute(_HEALTH, health.parameters(str(webhook_id), change)).fetchall()[0]
+                row = db.execute(_HEALTH, (str(webhook_id), *health.row_of(webhook_id, change)[1:])).fetchall()[0]
                 if health.has_failed_too_long(row[1], row[2], failing_limit_ms):
                     reasons.setdefault(webhook_id, DisabledReason.CONSECUTIVE_FAILURES)
             disabled = [item for item in sorted(reasons.items()) if _disable(db, *item, now)]
@@ -432,8 +433,16 @@ def _write_attempts(db: sqlite3.Connection, attempts: Iterable[tuple[Claimed, At
     )  # fmt: skip
 
 
-def _add(db: sqlite3.Connection, rows: dict[rollup.Key, rollup.Increment]) -> None:
-    db.executemany(_ROLLUP, ((str(key[0]), *key[1:], *row.values()) for key, row in rows.items()))
+def _add(db: sqlite3.Connection, rows: dict[UUID, rollup.Increment], now: int) -> None:
+    places = list(rollup.slices(now))
+    db.executemany(
+        _ROLLUP,
+        (
+            (str(webhook_id), *place, *row.counters(), *row.histogram)
+            for webhook_id, row in rows.items()
+            for place in places
+        ),
+    )
 
 
 def _cancel_waiting(db: sqlite3.Connection, column: str, value: UUID, now: int) -> int:
@@ -444,8 +453,7 @@ def _cancel_waiting(db: sqlite3.Connection, column: str, value: UUID, now: int) 
         (now, str(value)),
     ).fetchall()
     counted = Counter(webhook_id for webhook_id, trigger in canceled if trigger != DeliveryTrigger.TEST)
-    for webhook_id, count in counted.items():  # of one webhook, in fact
-        _add(db, rollup.cancellations(UUID(webhook_id), count, now))
+    _add(db, rollup.cancellations({UUID(webhook_id): count for webhook_id, count in counted.items()}), now)
     return len(canceled)
 
 

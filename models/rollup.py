@@ -5,7 +5,7 @@ Quantiles come from the latency histogram of `models.latency`. Attempts are neve
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -37,13 +37,9 @@ class Increment:
     max_us: int = 0
     histogram: list[int] = field(default_factory=lambda: [0] * BUCKETS)
 
-    def values(self) -> tuple[int, ...]:
-        """In the order of COLUMNS_IN_ORDER, the key left out."""
-        counters = (getattr(self, name) for name in COUNTERS)
-        return (*counters, self.max_us, *self.histogram)
-
-
-Key = tuple[UUID, int, int]
+    def counters(self) -> tuple[int, ...]:
+        """In the order of COLUMNS_IN_ORDER, without the key before them and the histogram behind."""
+        return (*(getattr(self, name) for name in COUNTERS), self.max_us)
 
 
 def slices(moment: int) -> Iterable[tuple[int, int]]:
@@ -52,37 +48,36 @@ def slices(moment: int) -> Iterable[tuple[int, int]]:
         yield resolution, moment - moment % resolution
 
 
-def increments(settlements: Iterable[Settlement], now: int) -> dict[Key, Increment]:
-    """What settled deliveries add. Tests count for nothing.
-
-    Sorted by key, so that concurrent writers lock rows in one order.
-    """
-    rows: dict[Key, Increment] = defaultdict(Increment)
+def increments(settlements: Iterable[Settlement]) -> dict[UUID, Increment]:
+    """What settled deliveries add for each webhook, to every slice of the moment. Tests count for nothing."""
+    added: dict[UUID, Increment] = defaultdict(Increment)
     for settlement in settlements:
         claimed, attempt = settlement.claimed, settlement.attempt
         if claimed.trigger is DeliveryTrigger.TEST:
             continue
-        bucket = bucket_of(attempt.duration_us)
-        for resolution, start in slices(now):
-            row = rows[claimed.webhook_id, resolution, start]
-            row.attempts += 1
-            row.attempts_succeeded += attempt.outcome is AttemptOutcome.SUCCESS
-            row.succeeded += settlement.status is DeliveryStatus.SUCCEEDED
-            row.dead_lettered += settlement.status is DeliveryStatus.DEAD_LETTERED
-            row.max_us = max(row.max_us, attempt.duration_us)
-            row.histogram[bucket] += 1
-    return dict(sorted(rows.items()))
+        row = added[claimed.webhook_id]
+        row.attempts += 1
+        row.attempts_succeeded += attempt.outcome is AttemptOutcome.SUCCESS
+        row.succeeded += settlement.status is DeliveryStatus.SUCCEEDED
+        row.dead_lettered += settlement.status is DeliveryStatus.DEAD_LETTERED
+        row.max_us = max(row.max_us, attempt.duration_us)
+        row.histogram[bucket_of(attempt.duration_us)] += 1
+    return added
 
 
-def cancellations(webhook_id: UUID, count: int, now: int) -> dict[Key, Increment]:
-    """What canceled deliveries add."""
-    return {(webhook_id, resolution, start): Increment(canceled=count) for resolution, start in slices(now)}
+def cancellations(counts: Mapping[UUID, int]) -> dict[UUID, Increment]:
+    """What canceled deliveries add, so many of each webhook."""
+    return {webhook_id: Increment(canceled=count) for webhook_id, count in counts.items()}
 
 
-def upsert(placeholders: Iterable[str], greatest: str) -> str:
-    """The statement that adds one increment. `greatest` is the dialect's name for the larger of two values."""
+def upsert(rows: str, greatest: str) -> str:
+    """The statement that adds increments. `rows`: where they come from, in the order of COLUMNS_IN_ORDER.
+
+    Where it adds several they come sorted, so that concurrent writers lock rows in one order.
+    `greatest` is the dialect's name for the larger of two values.
+    """
     added = ", ".join(f"{name} = r.{name} + excluded.{name}" for name in (*COUNTERS, *COLUMNS))
     return (
-        f"INSERT INTO delivery_rollup AS r ({', '.join(COLUMNS_IN_ORDER)}) VALUES ({', '.join(placeholders)}) "
+        f"INSERT INTO delivery_rollup AS r ({', '.join(COLUMNS_IN_ORDER)}) {rows} "
         f"ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET {added}, max_us = {greatest}(r.max_us, excluded.max_us)"
     )
