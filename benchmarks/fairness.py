@@ -57,9 +57,9 @@ WITH queue AS MATERIALIZED (
   SELECT event_id, organization_id, '{TYPE}', at, at, $3, $4, FALSE FROM queue
 )
 INSERT INTO delivery (id, organization_id, webhook_id, event_id, event_type, status, trigger, attempt_count,
-  failure_count, fence, created_at, due_at, completed_at)
+  failure_count, fence, created_at, due_at, completed_at, dead_at)
 SELECT id, organization_id, webhook_id, event_id, '{TYPE}', $5, {int(DeliveryTrigger.EVENT)}, $6::int, $6, $6, at,
-  CASE WHEN $6 = 0 THEN at END, CASE WHEN $6 > 0 THEN at END
+  CASE WHEN $6 = 0 THEN at END, CASE WHEN $6 > 0 THEN at END, CASE WHEN $6 > 0 THEN at END
 FROM queue
 """
 

@@ -188,7 +188,7 @@ class Engine:
             wanted = {i: most for i, most in (wanted | admitted).items() if most}
         if not wanted:
             return 0
-        replayed = {i: self._lanes.room_for_replays(i) for i in self._replaying.keys() & wanted.keys()}
+        replayed = {i: self._lanes.room_for_replays(i, now) for i in self._replaying.keys() & wanted.keys()}
         claimed = await self._ledger.claim(now, wanted, replayed)
         await self._start(claimed)
         found = Counter(one.webhook_id for one in claimed)

@@ -23,6 +23,7 @@ What waits keeps its place: the rows are not touched.
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import ceil
 from uuid import UUID
 
 from models.attempt import AttemptOutcome
@@ -50,6 +51,8 @@ class LaneRules:
     """The part of those that is kept for what is new, or it would wait for a slow receiver to answer a replay first."""
     replayed_at_once: int = 16
     """Replays that are claimed together: what is new then waits for so many to be begun, not for a hundred."""
+    replays_per_second: int = 1_000
+    """Replays that this process begins, to all webhooks together: the rest of the machine is left to what is new."""
     breaks_to_open: int = 5
     first_pause_ms: int = 2_000
     longest_pause_ms: int = 60_000
@@ -114,6 +117,9 @@ class Lanes:
         self._for_one = slots - int(slots * rules.kept_from_one)
         self._in_flight: dict[UUID, int] = {}
         """Requests of each organization that has any."""
+        self._dealt_at = 0
+        self._replays_from = 0.0
+        """When replays may be begun again."""
         self._lanes: dict[UUID, Lane] = {}
         self._turns: OrderedDict[UUID, OrderedDict[UUID, None]] = OrderedDict()
         """Organizations in turn, and within each its webhooks in turn; who was served goes to the end."""
@@ -150,21 +156,16 @@ class Lanes:
 
     def is_behind(self, now: int) -> bool:
         """Whether, as far as we know, anything is due that waits only for a free slot."""
-        return any(
-            lane.due_at is not None and lane.due_at <= now and lane.rests_until <= now for lane in self._lanes.values()
-        )
+        return any((begin := self._earliest(lane)) is not None and begin <= now for lane in self._lanes.values())
 
     def next_due(self, now: int) -> int | None:
         """When the next lane that is not served now can be; None when none is waiting."""
-        moments = [
-            max(lane.due_at, lane.rests_until)
-            for lane in self._lanes.values()
-            if lane.due_at is not None and max(lane.due_at, lane.rests_until) > now
-        ]
-        return min(moments, default=None)
+        moments = map(self._earliest, self._lanes.values())
+        return min((moment for moment in moments if moment is not None and moment > now), default=None)
 
     def deal(self, now: int, slots: int) -> dict[UUID, int]:
         """Deals out slots: how many deliveries to claim from each webhook."""
+        self._dealt_at = now
         dealt: dict[UUID, int] = {}
         for_everybody = self._for_everybody - sum(self._in_flight.values())
         for_one = {i: self._for_one - self._in_flight.get(i, 0) for i in self._turns}
@@ -196,16 +197,22 @@ class Lanes:
             self._served(lane)
         return dealt
 
-    def room_for_replays(self, webhook_id: UUID) -> int:
+    def room_for_replays(self, webhook_id: UUID, now: int) -> int:
         """How many requests made by replays may be begun now. At least one of them may always be in flight."""
-        return self._room_for_replays(self._lanes[webhook_id])
+        if self._replays_from > now:
+            return 0
+        lane = self._lanes[webhook_id]
+        most = max(int(lane.width * (1 - self._rules.kept_from_replays)), 1)
+        return min(most - lane.replayed_in_flight, self._rules.replayed_at_once)
 
     def began(self, webhook_id: UUID, organization_id: UUID, *, replayed: bool = False) -> None:
         """A request to it is on its way."""
         lane = self._lane(webhook_id, organization_id)
         lane.in_flight += 1
         self._in_flight[lane.organization_id] = self._in_flight.get(lane.organization_id, 0) + 1
-        lane.replayed_in_flight += replayed
+        if replayed:
+            lane.replayed_in_flight += 1
+            self._replays_from = max(self._replays_from, self._dealt_at) + 1000 / self._rules.replays_per_second
 
     def ended(
         self,
@@ -244,12 +251,14 @@ class Lanes:
         """How many of it could be claimed now, were there slots without end."""
         room = lane.open_slots(now)
         if room and lane.is_replayed:
-            room = min(room, self._room_for_replays(lane))
+            room = min(room, self.room_for_replays(lane.webhook_id, now))
         return room if lane.at_once is None else min(room, lane.at_once)
 
-    def _room_for_replays(self, lane: Lane) -> int:
-        most = max(int(lane.width * (1 - self._rules.kept_from_replays)), 1)
-        return min(most - lane.replayed_in_flight, self._rules.replayed_at_once)
+    def _earliest(self, lane: Lane) -> int | None:
+        """When it may be served again, if there is a slot; None when nothing is due."""
+        if lane.due_at is None:
+            return None
+        return max(lane.due_at, lane.rests_until, ceil(self._replays_from) if lane.is_replayed else 0)
 
     def _rest(self, lane: Lane, now: int, first: int) -> None:
         if lane.rests_until > now:  # those that were in flight together say it together: once is enough

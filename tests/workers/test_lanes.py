@@ -205,6 +205,21 @@ def test_a_lane_of_replays_alone_is_dealt_no_more_than_replays_may_have() -> Non
     assert some.deal(NOW, 20) == {A: 3, B: 10}
 
 
+def test_replays_are_begun_at_their_pace_and_nothing_new_waits_for_it() -> None:
+    some = Lanes(LaneRules(replays_per_second=100))
+    some.note_due(A, ACME, NOW)
+    some.deal(NOW, 100)
+    assert some.room_for_replays(A, NOW) == 16
+    for _ in range(16):
+        some.began(A, ACME, replayed=True)
+    some.note_replayed(A)
+    assert (some.room_for_replays(A, NOW + 159), some.deal(NOW + 159, 100)) == (0, {})
+    assert (some.is_behind(NOW + 159), some.next_due(NOW)) == (False, NOW + 160)
+    assert (some.room_for_replays(A, NOW + 160), some.is_behind(NOW + 160)) == (16, True)
+    some.note_due(A, ACME, NOW)
+    assert some.deal(NOW, 100) == {A: 84}
+
+
 def test_what_became_due_while_replays_were_claimed_may_be_new() -> None:
     some = lanes(A=ACME)
     some.deal(NOW, 10)
