@@ -2,18 +2,16 @@
 
 import asyncio
 import json
-import os
-import shutil
 import signal
-import subprocess
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.journeys.product import ROOT, Json, Process, Product, until
+from tests.node import install_packages
 from tests.receivers import Receiver
-from tests.services import Redis, missing
+from tests.services import Redis
 from tests.watchers import Events, Socket, connected, streamed
 
 Watcher = Socket | Events
@@ -27,16 +25,9 @@ ATTEMPTS = """subscription($after: Cursor) {
 
 
 @pytest.fixture(scope="session")
-def clients() -> Path:
-    """The real clients, installed. Skips where there is no Node."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        missing("Node", "on Debian: apt install nodejs npm")
-    installed, locked = CLIENTS / "node_modules" / ".package-lock.json", CLIENTS / "package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < locked.stat().st_mtime:
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        done = subprocess.run(command, cwd=CLIENTS, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stderr
-        os.utime(installed)
+async def clients() -> Path:
+    """The real clients, installed."""
+    await install_packages(CLIENTS)
     return CLIENTS
 
 
