@@ -61,7 +61,7 @@ export async function publishEvent(client: ApolloClient, input: PublishEventInpu
   return answered(data).publishEvent;
 }
 
-/** What to show beside the form. Adding a member to a result in operations.graphql breaks the build here. */
+/** What to show beside the form. A refusal that the schema gets in addition breaks the build here. */
 export function explain(refusal: Refusal): string {
   switch (refusal.__typename) {
     case "ValidationFailed":
