@@ -12,12 +12,12 @@ from models.attempt import AttemptOutcome
 from models.delivery import DeliveryStatus, DeliveryTrigger
 from models.ids import Prefix, encode, new_id
 from models.ledger import AttemptRecord, Claimed, Settlement, StoredEvent
-from models.webhook import SignatureScheme
 from workers.delivery_errors import outcome_of, outcome_of_status
 from workers.envelopes import CONTENT_TYPE, body_for
 from workers.retry_policy import is_gone
 from workers.signing import sign
 from workers.targets import Target
+from workers.transport import DeliveryRequest
 
 USER_AGENT = "Hookline/0.1"
 EXCERPT_BYTES = 1024
@@ -42,6 +42,8 @@ class Outgoing:
     def shown_headers(self) -> list[tuple[str, str]]:
         """The headers with their secrets redacted."""
         secret = self.secret_headers
+        if not secret:
+            return list(self.headers)
         return [(name, REDACTED if name.lower() in secret else value) for name, value in self.headers]
 
 
@@ -52,14 +54,14 @@ def request_for(target: Target, event: StoredEvent, now: int) -> Outgoing:
         target.profiles, target.keys_at(now), id=encode(Prefix.EVENT, event.id), timestamp=now // 1000, body=body
     )
     headers = (
-        ("Host", target.url.netloc.decode("ascii")),
+        ("Host", target.host),
         ("content-type", CONTENT_TYPE),
         ("user-agent", USER_AGENT),
         *signed,
         *target.custom_headers,
         ("Content-Length", str(len(body))),
     )
-    return Outgoing(target.url, headers, body, _secret_headers(target))
+    return Outgoing(target.url, headers, body, target.secret_headers)
 
 
 class Courier:
@@ -96,13 +98,7 @@ class Courier:
         )
         response: httpx.Response | None = None
         try:
-            request = httpx.Request(
-                "POST",
-                outgoing.url,
-                headers=[(name.encode("ascii"), value.encode("ascii")) for name, value in outgoing.headers],
-                stream=httpx.ByteStream(outgoing.body),  # `content=` would have httpx keep headers, 20 µs of it
-                extensions={"timeout": {"total": target.timeout_seconds}},
-            )
+            request = DeliveryRequest(outgoing.url, outgoing.headers, outgoing.body, total=target.timeout_seconds)
             response = await self._transport.handle_async_request(request)
         except Exception as error:
             record.outcome, record.error = outcome_of(error)
@@ -137,12 +133,6 @@ class Courier:
         status = DeliveryStatus.DEAD_LETTERED if due_at is None else DeliveryStatus.RETRYING
         given_up = due_at is None and claimed.trigger is DeliveryTrigger.EVENT
         return Settlement(claimed, status, due_at, record, gone, given_up and target.disable_when_exhausted)
-
-
-def _secret_headers(target: Target) -> frozenset[str]:
-    """Headers whose values are never kept: the caller's own, and a static challenge, which is the secret itself."""
-    challenges = (p.header_name for p in target.profiles if p.scheme is SignatureScheme.STATIC_CHALLENGE)
-    return frozenset(name.lower() for name in (*(n for n, _ in target.custom_headers), *challenges))
 
 
 def _kept(headers: Headers) -> str:

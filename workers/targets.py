@@ -4,6 +4,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from uuid import UUID
 
 import httpx
@@ -24,9 +25,9 @@ _RATES_LAST_MS = 5_000
 _NEVER: tuple[int, int | None] = (0, None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Target:
-    """Where a delivery goes, and how."""
+    """Where a delivery goes, and how. What each attempt would work out anew is kept with it."""
 
     webhook_id: UUID
     revision: int
@@ -41,6 +42,20 @@ class Target:
     timeout_seconds: float
     policy: RetryPolicy
     disable_when_exhausted: bool = False
+
+    @cached_property
+    def host(self) -> str:
+        """The header Host."""
+        return self.url.netloc.decode("ascii")
+
+    @cached_property
+    def secret_headers(self) -> frozenset[str]:
+        """Names, in lower case, of headers whose values are never kept.
+
+        The caller's own, and a static challenge, which is the secret itself.
+        """
+        challenges = (p.header_name for p in self.profiles if p.scheme is SignatureScheme.STATIC_CHALLENGE)
+        return frozenset(name.lower() for name in (*(n for n, _ in self.custom_headers), *challenges))
 
     def keys_at(self, now: int) -> tuple[str, ...]:
         """The secrets that sign now, the current one first."""

@@ -20,8 +20,8 @@ import re
 import socket
 import ssl
 from collections import deque
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
+from functools import cached_property, lru_cache
 
 import certifi
 import httpx
@@ -41,6 +41,7 @@ from workers.resolver import Resolver, SystemResolver, vetted_addresses
 __all__ = [
     "AnswerLimits",
     "BlockedAddress",
+    "DeliveryRequest",
     "DeliveryResponse",
     "DeliveryTransport",
     "NameNotResolved",
@@ -65,6 +66,30 @@ def tls_context() -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+class DeliveryRequest(httpx.Request):
+    """A POST with headers that are sent as they stand, Host and Content-Length among them.
+
+    httpx's own request takes 10 µs to put in order what nobody reads again; `headers` and `stream` are made when
+    somebody does. `total`: the seconds for everything from the name to the last byte. Raises UnicodeEncodeError for
+    headers that are not ASCII.
+    """
+
+    def __init__(self, url: httpx.URL, headers: Iterable[tuple[str, str]], body: bytes, *, total: float) -> None:
+        self.method = "POST"
+        self.url = url
+        self.extensions = {"timeout": {"total": total}}
+        self.raw_headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers]
+        self._content = body
+
+    @cached_property
+    def headers(self) -> httpx.Headers:  # type: ignore[override]
+        return httpx.Headers(self.raw_headers)
+
+    @cached_property
+    def stream(self) -> httpx.ByteStream:  # type: ignore[override]
+        return httpx.ByteStream(self._content)
 
 
 class DeliveryResponse(httpx.Response):
@@ -93,8 +118,7 @@ class DeliveryTransport(httpx.AsyncBaseTransport):
     (`timeout` when absent), and `connect`, the seconds of that for reaching the receiver; httpx's other timeouts are
     each part of the total and not looked at.
 
-    The cheapest request is `httpx.Request("POST", url, headers=all_of_them, stream=httpx.ByteStream(body))` with `url`
-    an httpx.URL made once, and headers as bytes, Host and Content-Length among them.
+    The cheapest request is a `DeliveryRequest`.
 
     `keep_alive`: seconds an idle connection is kept. `idle_per_origin`, `idle_in_all`: how many are.
     """
@@ -358,19 +382,22 @@ def request_bytes(request: httpx.Request, body: bytes) -> bytes:
         raise httpx.LocalProtocolError("the URL holds characters that cannot be sent")
     host = length = None
     others: list[bytes] = []
-    for name, value in request.headers.raw:
+    for name, value in request.raw_headers if isinstance(request, DeliveryRequest) else request.headers.raw:
         role = _role(name)
         if role is None or value.translate(None, _ALLOWED_IN_VALUE):
             raise httpx.LocalProtocolError(f"the header {name!r} holds characters that cannot be sent")
-        if role == b"host":
-            if host is not None:
-                raise httpx.LocalProtocolError("there is more than one Host header")
-            host = value
-            continue
-        if role == b"content-length":
-            length = value
-        elif role == b"transfer-encoding":
-            raise httpx.LocalProtocolError("a body is sent whole: Transfer-Encoding has no place")
+        match role:
+            case "":
+                pass
+            case "host":
+                if host is not None:
+                    raise httpx.LocalProtocolError("there is more than one Host header")
+                host = value
+                continue
+            case "content-length":
+                length = value
+            case "transfer-encoding":
+                raise httpx.LocalProtocolError("a body is sent whole: Transfer-Encoding has no place")
         others += (name, b": ", value, b"\r\n")
     if host is None:
         raise httpx.LocalProtocolError("there is no Host header")
@@ -380,9 +407,12 @@ def request_bytes(request: httpx.Request, body: bytes) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _role(name: bytes) -> bytes | None:
-    """What a header is called whatever its case; None for what is no header name."""
-    return name.lower() if _TOKEN.fullmatch(name) else None
+def _role(name: bytes) -> str | None:
+    """What a header is called whatever its case, if it is one that we look at; else "". None: it is no header name."""
+    if not _TOKEN.fullmatch(name):
+        return None
+    lower = name.lower().decode()
+    return lower if lower in ("host", "content-length", "transfer-encoding") else ""
 
 
 def _tls_reason(error: OSError | ValueError) -> str:
