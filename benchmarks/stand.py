@@ -80,7 +80,7 @@ class Meter:
     def memory(self) -> Figures:
         """Megabytes that each process holds for itself alone (of PostgreSQL: all its processes, shared memory once)."""
         return {
-            f"mb_{name}": sum(process.memory_full_info().pss for process in _with_children(name, processes)) / 1e6
+            f"mb_{name}": sum(map(_pss_of, _with_children(name, processes))) / 1e6
             for name, processes in self._running.processes.items()
         }
 
@@ -238,6 +238,13 @@ def _cpu_of(process: psutil.Process) -> float:
     except psutil.NoSuchProcess:
         return 0.0
     return float(times.user + times.system)
+
+
+def _pss_of(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.NoSuchProcess:  # of PostgreSQL's, some come and go
+        return 0
 
 
 def _name_in(url: str) -> str:
