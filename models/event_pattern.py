@@ -10,8 +10,13 @@ import re
 MAX_LENGTH = 200
 EVERYTHING = "*"
 
-_NAME = re.compile(r"[A-Za-z0-9_-]+(?:[./][A-Za-z0-9_-]+)*")
-_PREFIX = re.compile(r"((?:[A-Za-z0-9_-]+[./])+)\*")
+NAME_FORM = "[A-Za-z0-9_-]+([./][A-Za-z0-9_-]+)*"
+"""Of a name, as a regular expression in the dialect that JSON Schema has in common with Python."""
+PATTERN_FORM = rf"\*|{NAME_FORM}([./]\*)?"
+"""Of a pattern."""
+
+_NAME = re.compile(NAME_FORM)
+_PATTERN = re.compile(PATTERN_FORM)
 
 
 def is_event_name(text: str) -> bool:
@@ -21,7 +26,7 @@ def is_event_name(text: str) -> bool:
 
 def is_pattern(text: str) -> bool:
     """Whether a webhook may give this pattern."""
-    return is_event_name(text) or text == EVERYTHING or (len(text) <= MAX_LENGTH and bool(_PREFIX.fullmatch(text)))
+    return len(text) <= MAX_LENGTH and _PATTERN.fullmatch(text) is not None
 
 
 def matches(pattern: str, name: str) -> bool:

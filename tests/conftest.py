@@ -9,11 +9,34 @@ import pytest
 
 from models.database import connect, migrate
 from models.ledger import Ledger
+from tests.made_up import MANY, SOME, Amount
 from tests.services import PostgreSQL, Redis, postgresql_server, redis_server
 
 # What the developer's shell says about a Hookline of theirs is not for the tests.
 for name in [name for name in os.environ if name.startswith("HOOKLINE_") and name != "HOOKLINE_REQUIRE_SERVICES"]:
     del os.environ[name]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--made-up",
+        choices=("some", "many"),
+        default="some",
+        help="how many requests schemathesis makes up: 600, or 8,000",
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, value in report.user_properties:
+                terminalreporter.write_line(f"{name}: {value}")
+
+
+@pytest.fixture
+def how_many(pytestconfig: pytest.Config) -> Amount:
+    """How many requests are to be made up."""
+    return MANY if pytestconfig.getoption("--made-up") == "many" else SOME
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 """AgentMessage (agentmessage.io): endpoints of an organization, with every attempt to be looked at."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from app.authentication import Unauthenticated
 from app.rest import contract_verbs as verbs
@@ -25,6 +27,7 @@ from resolvers.attempts import Verdict
 from resolvers.caller import Scope
 from resolvers.errors import Forbidden, LimitExceeded, RateLimited, ValidationFailed
 from resolvers.inputs import SignatureDraft
+from resolvers.webhooks import TEST_EVENT_TYPE
 
 _EVENTS = """
 brand.vetted brand.vetting_failed campaign.approved campaign.rejected campaign.shared wallet.balance_low
@@ -32,6 +35,11 @@ wallet.balance_zero subscription.past_due subscription.canceled api_key.created 
 phone_number.bulk_order.completed phone_number.campaign.assigned consent_pending.confirmed consent_pending.expired
 lookup.completed
 """
+
+KNOWN = Catalogue(names=frozenset(_EVENTS.split()), refuses_repeats=True)
+
+EventType = Annotated[str, Field(json_schema_extra=KNOWN.schema())]
+DeliveredType = Annotated[str, Field(json_schema_extra=KNOWN.schema(TEST_EVENT_TYPE))]
 
 
 # ── read ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -42,7 +50,7 @@ class NewEndpoint(Request):
 
     url: str = to("url", json_schema_extra={"format": "uri"})
     """Where to deliver: https."""
-    events: list[str] = to("events", min_length=1, max_length=50)
+    events: list[EventType] = to("events", min_length=1, max_length=50, json_schema_extra={"uniqueItems": True})
     """The event types it wants, each known and given once."""
     description: str | None = to("description", default=None, max_length=200)
     """For people."""
@@ -55,7 +63,9 @@ class EndpointPatch(Request):
 
     url: str | None = to("url", default=None, json_schema_extra={"format": "uri"})
     """Where to deliver from now on: https."""
-    events: list[str] | None = to("events", default=None, min_length=1, max_length=50)
+    events: list[EventType] | None = to(
+        "events", default=None, min_length=1, max_length=50, json_schema_extra={"uniqueItems": True}
+    )
     """Replaces the whole set."""
     description: str | None = to("description", default=None, max_length=200)
     """Nothing but white space clears it."""
@@ -92,7 +102,7 @@ class DeliveryQuery(Request):
     """`meta.next_cursor` of the page before."""
     endpoint_id: str | None = to("webhook", default=None)
     """Those of one endpoint."""
-    event_type: str | None = to("event_type", default=None)
+    event_type: DeliveredType | None = to("event_type", default=None)
     """Those of one event type."""
     outcome: Verdict | None = to("verdict", default=None, strict=False)
     """Those that ended so."""
@@ -350,7 +360,7 @@ CONTRACT = Dialect(
     token_prefixes=("am_live_", "am_test_"),
     terms=Terms(
         ids=BARE_UUID,
-        events=Catalogue(names=frozenset(_EVENTS.split()), refuses_repeats=True),
+        events=KNOWN,
         signatures=(SignatureDraft(SignatureScheme.TIMESTAMPED_HEX_NEWLINE, "X-AmCore-Signature"),),
         secret_prefix="",
         old=OldEndpoint,

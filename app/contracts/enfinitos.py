@@ -1,6 +1,8 @@
 """Enfinitos (docs.enfinitos.com): labelled subscriptions, each answer with its contract's version."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from app.rest import contract_verbs as verbs
 from app.rest.contract import TYPE_ID, Catalogue, Moment, Reply, Request, Terms, Time, of, to
@@ -17,6 +19,9 @@ offer.rejected offer.countered offer.withdrawn challenge.opened challenge.resolv
 delivery.observed proof_pack.sealed key.issued key.revoked key.rotated
 """
 
+KNOWN = Catalogue(names=frozenset(_EVENTS.split()), everything=True)
+
+EventKind = Annotated[str, Field(json_schema_extra=KNOWN.schema())]
 Version = Literal["v1.0"]
 
 
@@ -28,7 +33,7 @@ class NewSubscription(Request):
 
     url: str = to("url", json_schema_extra={"format": "uri"})
     """Where to deliver: https."""
-    events: list[str] = to("events", min_length=1)
+    events: list[EventKind] = to("events", min_length=1)
     """The event kinds it wants, or `["*"]` for everything."""
     label: str = to("name", min_length=1, max_length=60)
     """For people."""
@@ -234,7 +239,7 @@ CONTRACT = Dialect(
     token_prefixes=("sk_live_", "sk_sandbox_", "sk_test_"),
     terms=Terms(
         ids=TYPE_ID,
-        events=Catalogue(names=frozenset(_EVENTS.split()), everything=True),
+        events=KNOWN,
         signatures=(SignatureDraft(SignatureScheme.TIMESTAMPED_HEX, "Enfinitos-Signature"),),
         delivery=DeliveryDraft(timeout_seconds=10, max_attempts=5, retry_schedule_seconds=[30, 120, 600, 3600]),
         old=OldSubscription,

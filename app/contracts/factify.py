@@ -1,6 +1,8 @@
 """Factify (developers.factify.com): endpoints by URL and event types, errors in ConnectRPC's form."""
 
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from app.authentication import Unauthenticated
 from app.rest import contract_verbs as verbs
@@ -31,6 +33,12 @@ from resolvers.errors import (
 )
 from resolvers.inputs import SignatureDraft
 
+KNOWN = Catalogue(form=r"[^\x00\n]+")
+"""No list of event types was ever published: any name is taken."""
+
+EventType = Annotated[str, Field(json_schema_extra=KNOWN.schema())]
+
+
 # ── read ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -39,8 +47,8 @@ class NewEndpoint(Request):
 
     url: str = to("url", json_schema_extra={"format": "uri"})
     """Where to deliver: an absolute https URL."""
-    events: list[str] = to("events", min_length=1)
-    """The event types it wants. No list of them was ever published: any name is taken."""
+    events: list[EventType] = to("events", min_length=1)
+    """The event types it wants."""
 
 
 class OldEndpoint(NewEndpoint):
@@ -236,7 +244,7 @@ CONTRACT = Dialect(
     ),
     terms=Terms(
         ids=TYPE_ID,
-        events=Catalogue(form=".+"),
+        events=KNOWN,
         signatures=(SignatureDraft(SignatureScheme.STANDARD_WEBHOOKS),),
         old=OldEndpoint,
     ),

@@ -1,9 +1,12 @@
 """Factorial (apidoc.factorialhr.com): one subscription per event type and company; a challenge, and no signature."""
 
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+from pydantic.config import JsonDict
 
 from app.rest import contract_verbs as verbs
-from app.rest.contract import NUMBER, Catalogue, Moment, Reply, Request, Terms, of, to
+from app.rest.contract import NUMBER, WHOLE, Catalogue, Moment, Reply, Request, Terms, of, to
 from app.rest.dialect import Dialect, Nothing, Operation, Problem
 from app.rest.refusals import (
     STATUSES,
@@ -23,11 +26,15 @@ timeoff trainings work_schedule
 """
 """Of the 134 types that are documented, most names are not known to us; in these namespaces, any is taken."""
 
+_IN_HEADER: JsonDict = {"pattern": "^[!-~]([ -~]*[!-~])?$"}
 _VERSION = r"\d{4}-\d\d-\d\d|v2"
 _DATED = "/api/{version}/resources/api_public/webhook_subscriptions"
 _FIRST = "/api/v1/webhooks"
 
-Company = int | str
+KNOWN = Catalogue(form=rf"({'|'.join(_NAMESPACES.split())})/[a-z0-9_]+/[a-z0-9_]+")
+
+EventType = Annotated[str, Field(json_schema_extra=KNOWN.schema())]
+Company = Annotated[int, WHOLE] | Annotated[str, Field(json_schema_extra=_IN_HEADER)]
 
 
 # ── read ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -38,7 +45,7 @@ class SubscriptionFields(Request):
 
     name: str | None = to("name", default=None, max_length=200)
     """For people."""
-    challenge: str | None = to("secret", default=None, min_length=1)
+    challenge: str | None = to("secret", default=None, min_length=1, json_schema_extra=_IN_HEADER)
     """Sent with every delivery as `x-factorial-wh-challenge`; one is made when left out."""
     enabled: bool | None = to("active", default=None)
     """Whether to deliver."""
@@ -51,7 +58,7 @@ class NewSubscription(SubscriptionFields):
 
     target_url: str = to("url", json_schema_extra={"format": "uri"})
     """Where to deliver: https."""
-    subscription_type: str = to("event", "subscription_type", "type")
+    subscription_type: EventType = to("event", "subscription_type", "type")
     """The event type: `namespace/resource/action`."""
     company_id: Company = to("fields.company_id")
     """Whose events; one subscription per type and company."""
@@ -62,7 +69,7 @@ class FirstSubscription(SubscriptionFields):
 
     target_url: str = to("url", "target_url", "url", json_schema_extra={"format": "uri"})
     """Where to deliver: https; also called `url`."""
-    subscription_type: str = to("event", "subscription_type", "type", "event")
+    subscription_type: EventType = to("event", "subscription_type", "type", "event")
     """The event type: `namespace/resource/action`; also called `event`."""
     company_id: Company | None = to("fields.company_id", default=None)
     """Whose events; one subscription per type and company."""
@@ -73,7 +80,7 @@ class SubscriptionUpdate(SubscriptionFields):
 
     target_url: str | None = to("url", "target_url", "url", default=None, json_schema_extra={"format": "uri"})
     """Where to deliver from now on: https."""
-    subscription_type: str | None = to("event", "subscription_type", "type", default=None)
+    subscription_type: EventType | None = to("event", "subscription_type", "type", default=None)
     """The event type: `namespace/resource/action`."""
     company_id: Company | None = to("fields.company_id", default=None)
     """Whose events; one subscription per type and company."""
@@ -82,7 +89,7 @@ class SubscriptionUpdate(SubscriptionFields):
 class OldSubscription(FirstSubscription):
     """A subscription as the old API has it."""
 
-    id: int | None = to("id", default=None, ge=1, lt=2**63)
+    id: Annotated[int, Field(ge=1, lt=2**63), WHOLE] | None = to("id", default=None)
     created_at: Moment | None = to("created_at", default=None)
 
 
@@ -231,7 +238,7 @@ CONTRACT = Dialect(
     error_body=error_body,
     terms=Terms(
         ids=NUMBER,
-        events=Catalogue(form=rf"({'|'.join(_NAMESPACES.split())})/[a-z0-9_]+/[a-z0-9_]+"),
+        events=KNOWN,
         signatures=(SignatureDraft(SignatureScheme.STATIC_CHALLENGE, "x-factorial-wh-challenge"),),
         envelope=PayloadEnvelope.BARE_DATA,
         # Twenty attempts over 43 h, which the jitter of up to a tenth makes 48 at most.

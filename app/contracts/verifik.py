@@ -3,11 +3,26 @@
 Its documents come in two generations that contradict each other; what either says is accepted.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from app.authentication import Unauthenticated
 from app.rest import contract_verbs as verbs
-from app.rest.contract import OBJECT_ID, Catalogue, Moment, Reply, Request, Terms, Time, of, omitted_when_none, to
+from app.rest.contract import (
+    OBJECT_ID,
+    WHOLE,
+    Catalogue,
+    Moment,
+    Reply,
+    Request,
+    Terms,
+    Time,
+    of,
+    omitted_when_none,
+    read_as,
+    to,
+)
 from app.rest.dialect import Dialect, Nothing, Operation, Problem
 from app.rest.refusals import (
     Internal,
@@ -53,6 +68,13 @@ face_verification_compare
 """
 """Of the newer ones, which put a project flow's type before them. `incorect` is Verifik's own spelling."""
 
+KNOWN = Catalogue(
+    names=frozenset(_EVENTS.split()),
+    form=rf"([A-Za-z0-9]+_)*({'|'.join(_SUFFIXES.split())})",
+    everything=True,
+)
+
+EventType = Annotated[str, Field(json_schema_extra=KNOWN.schema())]
 Text = str | None
 
 
@@ -62,11 +84,11 @@ Text = str | None
 class RetryPolicyGiven(Request):
     """How to try again."""
 
-    maxRetries: int | None = to("max_retries", default=None, ge=0, le=24)  # noqa: N815 — the contract's own spelling
+    maxRetries: Annotated[int, Field(ge=0, le=24), WHOLE] | None = to("max_retries", default=None)  # noqa: N815 — the contract's own spelling
     """How often after the first time."""
-    retryDelay: int | None = to("delay_ms", default=None, ge=0, le=604_800_000)  # noqa: N815
+    retryDelay: Annotated[int, Field(ge=0, le=604_800_000), WHOLE] | None = to("delay_ms", default=None)  # noqa: N815
     """Milliseconds from one attempt to the next, rounded up to whole seconds when they are waited."""
-    timeout: int | None = to("timeout_ms", default=None, ge=1000, le=30_000)
+    timeout: Annotated[int, Field(ge=1000, le=30_000), WHOLE] | None = to("timeout_ms", default=None)
     """How long to wait for an answer, in milliseconds."""
 
 
@@ -83,7 +105,7 @@ class WebhookFields(Request):
 
     description: Text = to("description", default=None, max_length=2000)
     """For people."""
-    events: list[str] | None = to("events", default=None, max_length=50)
+    events: list[EventType] | None = to("events", default=None, max_length=50)
     """The event types it wants; all of them when left out or empty."""
     secret: Text = to("secret", default=None, min_length=1, max_length=200)
     """Signs the deliveries; one is made when left out."""
@@ -176,8 +198,8 @@ class Notification(Reply):
     """Whom to tell how it went."""
 
     email: str | None = omitted_when_none("email")
-    success: bool = of("success", False)
-    fail: bool = of("fail", True)
+    success: Annotated[bool, read_as(False)] = of("success", False)
+    fail: Annotated[bool, read_as(True)] = of("fail", True)
 
 
 class Webhook(Reply):
@@ -338,11 +360,7 @@ CONTRACT = Dialect(
     error_body=error_body,
     terms=Terms(
         ids=OBJECT_ID,
-        events=Catalogue(
-            names=frozenset(_EVENTS.split()),
-            form=rf"([A-Za-z0-9]+_)*({'|'.join(_SUFFIXES.split())})",
-            everything=True,
-        ),
+        events=KNOWN,
         signatures=(SignatureDraft(SignatureScheme.PREFIXED_HEX, "X-Verifik-Signature"),),
         envelope=PayloadEnvelope.TYPE_OBJECT,
         delivery=DeliveryDraft(timeout_seconds=30, max_attempts=4, retry_schedule_seconds=[5]),

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -23,10 +24,12 @@ from pydantic.config import JsonDict
 
 from models import webhook as rows
 from models.attempt import AttemptOutcome
+from models.event_pattern import MAX_LENGTH, NAME_FORM, PATTERN_FORM
 from models.ids import Prefix, encode
 from models.webhook import WebhookStatus
 from resolvers.events import Published
 from resolvers.inputs import EventDraft, PatternsPatch, WebhookChange, WebhookDraft
+from resolvers.validation import MAX_IDEMPOTENCY_KEY
 from resolvers.webhooks import Created, Rotated, Tested
 
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
@@ -89,6 +92,24 @@ WrittenMoment = Annotated[
 """Written: RFC 3339 in UTC, to the millisecond."""
 
 
+def _read_whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_read_whole)
+"""After the bounds of an `int` that is read: JSON may also write 60 as 60.0."""
+
+_NAMES: JsonDict = {"pattern": f"^({NAME_FORM})$", "maxLength": MAX_LENGTH}
+_PATTERNS: JsonDict = {"pattern": f"^({PATTERN_FORM})$", "maxLength": MAX_LENGTH}
+
+EventName = Annotated[str, Field(json_schema_extra=_NAMES)]
+EventPattern = Annotated[str, Field(json_schema_extra=_PATTERNS)]
+"""What both may hold is checked by the resolvers."""
+
+IDEMPOTENCY_KEY: JsonDict = {"minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY, "pattern": "^[ -~]*$"}
+"""As JSON Schema."""
+
+
 class Request(BaseModel):
     """A body that is read. Types are taken at their word: `"1"` is no number. Unknown fields are ignored."""
 
@@ -118,7 +139,7 @@ class NewWebhook(Request):
 
     url: str = Field(json_schema_extra={"format": "uri", "maxLength": 2048})
     """Where to deliver: an absolute https URL, without credentials or fragment."""
-    events: list[str] = Field(json_schema_extra={"minItems": 1, "maxItems": 50, "uniqueItems": True})
+    events: list[EventPattern] = Field(json_schema_extra={"minItems": 1, "maxItems": 50, "uniqueItems": True})
     """Which events: an event type, `prefix.*`, or `*`. Once the organization's catalogue has types, only those."""
     description: str | None = _described(maxLength=200)
     """For people."""
@@ -148,7 +169,7 @@ class WebhookPatch(Request):
 
     url: str = _described(format="uri", maxLength=2048)
     """Where to deliver from now on."""
-    events: list[str] = _described(minItems=1, maxItems=50, uniqueItems=True)
+    events: list[EventPattern] = _described(minItems=1, maxItems=50, uniqueItems=True)
     """Replaces the whole set."""
     description: str | None = _described(maxLength=200)
     """Null, or nothing but white space, clears it."""
@@ -182,7 +203,7 @@ class SecretRotation(Request):
 
     model_config = ConfigDict(json_schema_extra=_with({}, {"overlap_seconds": 0}))
 
-    overlap_seconds: int = Field(default=86400, json_schema_extra={"minimum": 0, "maximum": 604800})
+    overlap_seconds: Annotated[int, WHOLE] = Field(default=86400, json_schema_extra={"minimum": 0, "maximum": 604800})
     """How long the old secret signs beside the new one, in seconds. 0: it has leaked, cut now. At most 7 days."""
     force: bool = False
     """Rotate though an earlier overlap is still open, ending it."""
@@ -195,7 +216,7 @@ class WebhookTrial(Request):
 
     model_config = ConfigDict(json_schema_extra=_with({}, {"event_type": "order.created", "data": {"id": 1}}))
 
-    event_type: str | None = None
+    event_type: EventName | None = None
     """The type of the event that is sent; it need not be one the webhook wants."""
     data: Any = None
     """The data of the event that is sent: any JSON value."""
@@ -397,13 +418,13 @@ class NewEvent(Request):
 
     model_config = ConfigDict(json_schema_extra=_with({"type": "order.created", "data": {"order_id": 4711}}))
 
-    type: str = Field(json_schema_extra={"maxLength": 200})
+    type: EventName
     """What happened, in words of your own: `order.created`."""
     data: Any
     """Any JSON value, sent on as it is."""
     occurred_at: Moment | None = None
     """When it happened; now, when left out."""
-    idempotency_key: str | None = _described(minLength=1, maxLength=255)
+    idempotency_key: str | None = _described(**IDEMPOTENCY_KEY)
     """Your own key; the same one within 24 hours is the same event. Comes before the header Idempotency-Key."""
 
     def to_draft(self, idempotency_key: str | None) -> EventDraft:

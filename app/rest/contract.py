@@ -12,9 +12,9 @@ from math import ceil
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AliasChoices, AliasPath, Field, PlainSerializer, WithJsonSchema
+from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
-from app.rest.bodies import Moment, Reply, Request
+from app.rest.bodies import WHOLE, Moment, Reply, Request
 from app.rest.dialect import Dialect
 from models.event_pattern import EVERYTHING, MAX_LENGTH
 from models.ids import Prefix, decode, encode
@@ -33,7 +33,7 @@ from resolvers.inputs import (
 from resolvers.statistics import DeliveryStats
 from resolvers.validation import MAX_DESCRIPTION, MAX_NAME
 
-__all__ = ["Catalogue", "IdForm", "Moment", "Reply", "Request", "Shown", "Terms", "Time", "of", "to"]
+__all__ = ["WHOLE", "Catalogue", "IdForm", "Moment", "Reply", "Request", "Shown", "Terms", "Time", "of", "to"]
 
 
 def to(word: str, *spellings: str, default: Any = ..., **more: Any) -> Any:
@@ -46,6 +46,11 @@ def to(word: str, *spellings: str, default: Any = ..., **more: Any) -> Any:
 def of(word: str, default: Any = ..., **more: Any) -> Any:
     """A field that is written: the word it comes from; `fields.x` is what only the contract knows."""
     return Field(default=default, validation_alias=AliasPath(*word.split(".")), **more)
+
+
+def read_as(default: object) -> BeforeValidator:
+    """Of a field that is written: what it is when there is nothing, or only a null that a caller gave."""
+    return BeforeValidator(lambda value: default if value is None else value)
 
 
 def omitted_when_none(word: str, **more: Any) -> Any:
@@ -121,6 +126,13 @@ class Catalogue:
             return True
         # Bounded, because forms backtrack.
         return self.form is not None and len(name) <= MAX_LENGTH and re.fullmatch(self.form, name) is not None
+
+    def schema(self, *more: str) -> dict[str, Any]:
+        """What a name must be, or one of `more`, as JSON Schema."""
+        names = sorted({*self.names, *more} | ({EVERYTHING} if self.everything else set()))
+        if self.form is None:
+            return {"enum": names}
+        return {"pattern": f"^({'|'.join([*map(re.escape, names), self.form])})$", "maxLength": MAX_LENGTH}
 
     def problems(self, names: Sequence[str]) -> list[FieldProblem]:
         """What is wrong with a webhook's event types."""
@@ -247,6 +259,7 @@ def _fields_of(wish: Mapping[str, Any], *, signed: bool = False) -> dict[str, An
     """What is for the contract's own fields, without `+` and `-` unless they are wanted."""
     prefix = "fields."
     found = {word.removeprefix(prefix): value for word, value in wish.items() if word.startswith(prefix)}
+    found = {word: value for word, value in found.items() if value is not None or word[0] not in "+-"}
     return found if signed else {name.lstrip("+-"): value for name, value in found.items()}
 
 

@@ -6,7 +6,7 @@ from app.rest import bodies, events, webhooks
 from app.rest.dialect import Dialect, Nothing, Operation, Problem
 from app.rest.refusals import STATUSES
 from resolvers.caller import Scope
-from resolvers.errors import IdempotencyConflict, LimitExceeded, RateLimited, RotationInProgress
+from resolvers.errors import LimitExceeded, RateLimited, RotationInProgress
 
 
 def error_body(problem: Problem) -> dict[str, Any]:
@@ -30,7 +30,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         answers=bodies.CreatedWebhook,
         status=201,
         idempotent_by_key=True,
-        refusals=(LimitExceeded, IdempotencyConflict),
+        refusals=(LimitExceeded,),
     ),
     Operation(
         "GET",
@@ -94,7 +94,6 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         answers=bodies.PublicationReply,
         status=201,
         idempotent_by_key=True,
-        refusals=(IdempotencyConflict,),
     ),
 )
 

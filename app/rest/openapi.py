@@ -16,7 +16,7 @@ from app.rest import bodies
 from app.rest.dialect import Dialect, Nothing, Operation, Problem
 from app.rest.native import NATIVE
 from app.rest.reading import IDEMPOTENCY_KEY
-from app.rest.refusals import Internal, MalformedJson, PayloadTooLarge, UnsupportedMediaType
+from app.rest.refusals import Internal, MalformedJson, PayloadTooLarge, UnknownPath, UnsupportedMediaType
 from app.rest.request_id import HEADER
 from resolvers.errors import (
     FieldErrorCode,
@@ -30,7 +30,6 @@ from resolvers.errors import (
     Unavailable,
     ValidationFailed,
 )
-from resolvers.validation import MAX_IDEMPOTENCY_KEY
 
 Json = dict[str, Any]
 
@@ -41,6 +40,7 @@ _REASONS: Mapping[type[Exception], str] = {
     Unauthenticated: "There is no key, or it is unknown, revoked or expired.",
     Forbidden: "The key lacks the scope, or may not act for another organization.",
     NotFound: "There is no such thing in your organization.",
+    UnknownPath: "There is nothing at this path.",
     LimitExceeded: "The organization has as many active webhooks as it may.",
     IdempotencyConflict: "The idempotency key was used for a different request within 24 hours.",
     RotationInProgress: "The overlap of an earlier rotation is still open; pass `force` to end it.",
@@ -96,7 +96,7 @@ def openapi_document(dialect: Dialect = NATIVE) -> Json:
                     "name": IDEMPOTENCY_KEY,
                     "in": "header",
                     "description": "Your own name for this request; repeated within 24 hours, it is done once.",
-                    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY},
+                    "schema": {"type": "string", **bodies.IDEMPOTENCY_KEY},
                 },
             },
         },
@@ -217,10 +217,14 @@ def _refusals(dialect: Dialect, operation: Operation[Any], schemas: _Schemas) ->
     kinds: list[type[Exception]] = [Unauthenticated, Forbidden, RateLimited, Internal, Unavailable, *operation.refusals]
     if operation.takes_body:
         kinds += [MalformedJson, PayloadTooLarge, UnsupportedMediaType]
+    if operation.idempotent_by_key:
+        kinds.append(IdempotencyConflict)
     if operation.takes is not Nothing:
         kinds.append(ValidationFailed)
     if "{id}" in operation.path:
         kinds.append(NotFound)
+    if operation.parameters:
+        kinds.append(UnknownPath)
     told: dict[int, dict[str, list[type[Exception]]]] = defaultdict(lambda: defaultdict(list))
     for kind in dict.fromkeys(kinds):
         status, code = dialect.statuses[kind]

@@ -12,6 +12,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from app.contracts import PAGES, pages
 from app.rest import openapi_document, routes
+from app.rest.routes import dialects
 from tests.app.rest_client import Documented
 
 METHODS = ("get", "post", "patch", "delete")
@@ -117,6 +118,36 @@ def test_every_example_of_a_refusal_is_valid_by_its_schema(documented: Documente
     for content in refusals:
         for example in content["examples"].values():
             assert documented.complaints(content["schema"], example["value"]) == []
+
+
+@pytest.mark.parametrize(
+    ("contract", "schema", "field", "known", "unknown"),
+    [
+        ("native", "NewWebhook", "events", ["order.created", "order.*", "*"], ["", "order..created", "*.created"]),
+        ("native", "NewEvent", "type", ["order.created", "ats/application/hired"], ["", "order.*", "order created"]),
+        ("verifik", "NewWebhook", "events", ["login.completed", "onboarding_app_registration_created", "*"], ["login"]),
+        ("enfinitos", "NewSubscription", "events", ["right.issued", "*"], ["right", "right.*"]),
+        ("agentmessage", "NewEndpoint", "events", ["lookup.completed"], ["lookup", "*"]),
+        ("factorial", "NewSubscription", "subscription_type", ["ats/application/create"], ["ats/application", "*"]),
+        ("factify", "NewEndpoint", "events", ["whatever"], [""]),
+    ],
+)
+def test_the_document_says_which_event_types_are_known(
+    contract: str, schema: str, field: str, known: list[str], unknown: list[str]
+) -> None:
+    documented = Documented(openapi_document(dialects()[contract]))
+    described = documented.document["components"]["schemas"][schema]["properties"][field]
+    for names, expected in ((known, True), (unknown, False)):
+        for name in names:
+            value = [name] if described.get("type") == "array" or "anyOf" in described else name
+            assert (documented.complaints(described, value) == []) is expected, name
+
+
+def test_a_parameter_of_another_form_is_documented_as_not_found() -> None:
+    document = openapi_document(dialects()["factorial"])
+    path = "/api/{version}/resources/api_public/webhook_subscriptions"
+    for method in ("get", "post"):
+        assert "There is nothing at this path." in document["paths"][path][method]["responses"]["404"]["description"]
 
 
 def test_an_answer_that_is_not_as_documented_is_noticed(documented: Documented) -> None:

@@ -367,9 +367,12 @@ async def test_a_deleted_webhook_is_gone(api: Rest) -> None:
     assert (await api.ask("GET", "/v1/webhooks")).json()["meta"]["total"] == 0
 
 
-async def test_a_rotation_answers_the_new_secret_once_and_until_when_the_old_one_signs(api: Rest) -> None:
+@pytest.mark.parametrize("seconds", [60, 60.0])
+async def test_a_rotation_answers_the_new_secret_once_and_until_when_the_old_one_signs(
+    api: Rest, seconds: float
+) -> None:
     created = await api.webhook()
-    response = await api.ask("POST", f"/v1/webhooks/{created['id']}/rotate-secret", {"overlap_seconds": 60})
+    response = await api.ask("POST", f"/v1/webhooks/{created['id']}/rotate-secret", {"overlap_seconds": seconds})
     body = response.json()
     assert response.status_code == 200
     assert list(body) == [*WEBHOOK, "secret", "secret_displayed_once", "previous_secret_expires_at"]

@@ -179,6 +179,22 @@ async def test_a_webhook_is_got_changed_and_deleted(old: OldCaller) -> None:
     assert (await old.ask("GET", path)).status_code == 404
 
 
+async def test_a_null_says_nothing_about_links_and_notifications(old: OldCaller) -> None:
+    made = await webhook(old, link=["a"])
+    path = f"/v2/webhooks/{made['_id']}"
+    changed = await old.ask("PUT", path, {"link": None, "unlink": None})
+    assert (changed.status_code, changed.json()["data"]["projectFlow"]) == (200, ["a"])
+    changed = await old.ask("PUT", path, {"notification": {"email": "a@b.c", "success": None, "fail": None}})
+    assert changed.status_code == 200
+    shown = (await old.ask("GET", path)).json()["data"]
+    assert shown["notification"] == {"email": "a@b.c", "success": False, "fail": True}
+
+
+async def test_whole_numbers_may_be_written_with_a_point(old: OldCaller) -> None:
+    made = await webhook(old, retryPolicy={"maxRetries": 2.0, "retryDelay": 1500.0, "timeout": 4e3})
+    assert made["retryPolicy"] == {"maxRetries": 2, "retryDelay": 1500, "timeout": 4000}
+
+
 async def test_a_changed_secret_signs_at_once(heard: OldCaller) -> None:
     async with Receiver() as receiver:
         made = await webhook(heard, url=receiver.url, secret="first")
