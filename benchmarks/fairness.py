@@ -27,6 +27,7 @@ _RATE = 200.0
 _NEIGHBOUR_RATE = 50.0
 _RECEIVERS = 20
 _RATES = (5, 50, 500)
+_RATES_LAST_S = 20.0
 _WITHIN_S = 60
 _TIMEOUT_S = 5
 """Of webhooks whose receivers are hostile."""
@@ -161,15 +162,14 @@ async def _behind(stand: Stand, scale: Scale) -> _Part:
 
 
 async def _rates(stand: Stand, scale: Scale) -> _Part:
-    seconds = max(scale.seconds, 20.0)
     async with stand.running(workers=2) as running:
         for number, rate in enumerate(_RATES):
             url = f"{stand.receiver.origin(number)}/{rate}"
             webhook_id, _ = await running.product.create_webhook(url, "capped", delivery={"maxPerSecond": rate})
-            await _enqueue(running, webhook_id, round(rate * (seconds + 10)), DeliveryStatus.PENDING)
+            await _enqueue(running, webhook_id, round(rate * (_RATES_LAST_S + 10)), DeliveryStatus.PENDING)
         await _until(lambda: _has_come(stand, f"/{_RATES[0]}", 2 * _RATES[0]))
         before, began = await stand.receiver.counts(), time.monotonic()
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(_RATES_LAST_S)
         after, took = await stand.receiver.counts(), time.monotonic() - began
     rows, targets = [], []
     for rate in _RATES:
@@ -224,7 +224,7 @@ async def _hostile(stand: Stand, scale: Scale) -> _Part:
         ended = [row for row in await connection.fetch(_ENDED) if row["behaviour"] in _EXPECTED]
         await connection.close()
     right = sum(row["attempts"] for row in ended if _EXPECTED[row["behaviour"]] == row["outcome"])
-    longest = max(row["longest"] for row in ended)
+    longest = float(max(row["longest"] for row in ended))
     grown, kept = (most - before) / 1e6, (after - before) / 1e6
     row = _row(f"{scale.receivers:,} hostile receivers at once", right)
     row["longest ms"] = round(longest * 1000, 1)
@@ -320,4 +320,7 @@ def _row(what: str, events: int, p50: object = "", p99: object = "", longest: ob
 
 
 def _tell(row: Row) -> None:
-    click.echo("  " + ", ".join(f"{name} {value}" for name, value in row.items() if value != ""))
+    click.echo(
+        "  "
+        + ", ".join(str(value) if name == "what" else f"{name} {value}" for name, value in row.items() if value != "")
+    )
