@@ -11,8 +11,10 @@ from benchmarks import report
 from benchmarks.end_to_end import dev_mode, end_to_end
 from benchmarks.fairness import fairness
 from benchmarks.fan_out import fan_out, matching
+from benchmarks.graphql import graphql
 from benchmarks.growth import growth
 from benchmarks.latency import latency
+from benchmarks.live import live
 from benchmarks.publishing import publishing
 from benchmarks.result import Result, Scale
 from benchmarks.stand import Stand, standing
@@ -26,6 +28,8 @@ ALL: dict[str, Callable[[Stand, Scale], Awaitable[Result]]] = {
     "dev_mode": dev_mode,
     "growth": growth,
     "fairness": fairness,
+    "graphql": graphql,
+    "live": live,
 }
 
 

@@ -116,6 +116,8 @@ _PLOTS: dict[str, Callable[[Any, list[Row]], None]] = {
     "latency": _bars("load", "p50 ms", "p99 ms"),
     "fan_out": _fan_out,
     "matching": _bars("webhooks", "known type, ms", "new type, ms", "after a change, ms"),
+    "graphql": _bars("what", "requests/s a core"),
+    "live": _bars("what", "messages/s", "messages/s a core"),
     "growth": _bars("past deliveries", "delivered/s", "published/s"),
     "fairness": _fairness,
 }
