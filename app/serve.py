@@ -42,7 +42,16 @@ def run_serve(host: str, port: int, processes: int) -> None:
         from app.settings import SettingsError
 
         raise SettingsError("HOOKLINE_DATABASE_URL: SQLite serves one process; use PostgreSQL for --processes")
-    uvicorn.run("app.asgi:serving", factory=True, host=host, port=port, workers=processes, **_SERVER_OPTIONS)
+    uvicorn.run("app.serve:one_of_many", factory=True, host=host, port=port, workers=processes, **_SERVER_OPTIONS)
+
+
+def one_of_many() -> ASGIApp:
+    """What each of several processes serves."""
+    from app.asgi import serving
+
+    app = serving()
+    _collect_seldom()
+    return app
 
 
 def run_worker() -> None:

@@ -202,6 +202,10 @@ class Ledger(Protocol):
         """Each organization's version; deleted and unknown ones are absent."""
         ...
 
+    async def wishes(self, organization_id: UUID) -> list[tuple[UUID, str]]:
+        """The webhooks for which deliveries are made (not deleted, not DISABLED), each with its patterns as JSON."""
+        ...
+
     async def earlier_uses(
         self, claims: Sequence[IdempotencyClaim], now: int, lifetime_ms: int
     ) -> dict[tuple[UUID, str, str], EarlierUse]:

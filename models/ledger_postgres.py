@@ -209,6 +209,17 @@ class PostgresLedger:
             )
         return {row["id"]: row["version"] for row in rows}
 
+    async def wishes(self, organization_id: UUID) -> list[tuple[UUID, str]]:
+        async with self._connection() as connection:
+            return [
+                (webhook_id, patterns)
+                for webhook_id, patterns in await connection.fetch(
+                    "SELECT id, event_patterns FROM webhook "
+                    "WHERE organization_id = $1 AND deleted_at IS NULL AND status <> 'DISABLED'",
+                    organization_id,
+                )
+            ]
+
     async def earlier_uses(
         self, claims: Sequence[IdempotencyClaim], now: int, lifetime_ms: int
     ) -> dict[tuple[UUID, str, str], EarlierUse]:

@@ -132,6 +132,17 @@ class SqliteLedger:
 
         return await self._run(work)
 
+    async def wishes(self, organization_id: UUID) -> list[tuple[UUID, str]]:
+        def work(db: sqlite3.Connection) -> list[tuple[UUID, str]]:
+            rows = db.execute(
+                "SELECT id, event_patterns FROM webhook "
+                "WHERE organization_id = ? AND deleted_at IS NULL AND status <> 'DISABLED'",
+                [str(organization_id)],
+            )
+            return [(UUID(found), patterns) for found, patterns in rows]
+
+        return await self._run(work)
+
     async def earlier_uses(
         self, claims: Sequence[IdempotencyClaim], now: int, lifetime_ms: int
     ) -> dict[tuple[UUID, str, str], EarlierUse]:

@@ -1,7 +1,9 @@
 """Who asks, for which organization, and what they may do."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from uuid import UUID
 
 from models.api_key import ApiKey
@@ -79,7 +81,12 @@ class Caller:
         return replace(self, organization_id=organization_id)
 
 
-def spelt_out(scopes: list[str]) -> frozenset[Scope]:
+def spelt_out(scopes: Sequence[str]) -> frozenset[Scope]:
     """The scopes a key really has: `*` stands for all ordinary ones."""
+    return _spelt_out(tuple(scopes))
+
+
+@lru_cache(1000)
+def _spelt_out(scopes: tuple[str, ...]) -> frozenset[Scope]:
     given = {Scope(scope) for scope in scopes}
     return frozenset(given | ORDINARY if Scope.EVERYTHING in given else given) - {Scope.EVERYTHING}

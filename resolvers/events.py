@@ -24,11 +24,41 @@ _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
+@dataclass(slots=True)
+class WrittenEvent:
+    """An event as it was just written: what its row says, without the cost of a row."""
+
+    id: UUID
+    organization_id: UUID
+    type: str
+    occurred_at: datetime
+    received_at: datetime
+    body: bytes
+    data_offset: int
+
+    @property
+    def data(self) -> bytes:
+        """The data alone, as JSON bytes."""
+        return self.body[self.data_offset : -1]
+
+    @classmethod
+    def of(cls, event: NewEvent) -> "WrittenEvent":
+        return cls(
+            event.id,
+            event.organization_id,
+            event.type,
+            from_ms(event.occurred_at),
+            from_ms(event.received_at),
+            event.body,
+            event.data_offset,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """`duplicate`: the idempotency key had been used, and this is the event of then."""
 
-    event: Event
+    event: Event | WrittenEvent
     matched_webhook_count: int
     duplicate: bool
 
@@ -73,7 +103,7 @@ async def publish_many(caller: Caller, drafts: Sequence[EventDraft]) -> list[Pub
     known = await _rows(caller, repeats) if repeats else {}
     return [
         Published(
-            known[one.event_id] if one.event is None else _row_of(one.event),
+            known[one.event_id] if one.event is None else WrittenEvent.of(one.event),
             one.matched_webhook_count,
             duplicate=one.event is None,
         )
@@ -111,19 +141,6 @@ async def by_ids(caller: Caller, ids: Sequence[UUID]) -> dict[UUID, Event]:
 async def _rows(caller: Caller, ids: Sequence[UUID]) -> dict[UUID, Event]:
     rows = await Event.filter(id__in=list(ids), organization_id=caller.organization_id)
     return {row.id: row for row in rows}
-
-
-def _row_of(event: NewEvent) -> Event:
-    """The row as it was just written, without reading it again."""
-    return Event(
-        id=event.id,
-        organization_id=event.organization_id,
-        type=event.type,
-        occurred_at=from_ms(event.occurred_at),
-        received_at=from_ms(event.received_at),
-        body=event.body,
-        data_offset=event.data_offset,
-    )
 
 
 def prepare(draft: EventDraft, now: datetime, most_bytes: int) -> Prepared | list[FieldProblem]:

@@ -11,7 +11,7 @@ the database for the versions of its organizations, so the index is never older 
 import asyncio
 import hashlib
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,12 +21,10 @@ import jsonschema_rs
 import orjson
 
 from models.database import is_transient
-from models.event_pattern import matches
 from models.event_type import EventType
 from models.ids import new_id
 from models.ledger import EarlierUse, IdempotencyClaim, Ledger, NewDelivery, NewEvent
 from models.moment import to_ms
-from models.webhook import Webhook, WebhookStatus
 from resolvers.errors import FieldErrorCode, FieldProblem, IdempotencyConflict, NotFound, ValidationFailed
 from workers.announcements import Announce, Topic
 from workers.envelopes import standard_body
@@ -68,18 +66,21 @@ class _Job:
 class OrganizationIndex:
     """An organization's webhooks and catalogue, as of one version."""
 
-    def __init__(
-        self, version: int, webhooks: Sequence[tuple[UUID, Sequence[str]]], catalogue: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, version: int, wishes: Iterable[tuple[UUID, str]], catalogue: Mapping[str, Any]) -> None:
+        """`wishes`: webhooks, each with its patterns as JSON."""
         self.version = version
-        self._exact: dict[str, list[UUID]] = defaultdict(list)
-        self._open: list[tuple[str, UUID]] = []
-        for webhook_id, patterns in webhooks:
-            for pattern in patterns:
+        self._exact: defaultdict[str, list[UUID]] = defaultdict(list)
+        self._beginning: defaultdict[str, list[UUID]] = defaultdict(list)
+        """By what comes before the `*`."""
+        by_text: defaultdict[str, list[UUID]] = defaultdict(list)
+        for webhook_id, patterns in wishes:
+            by_text[patterns].append(webhook_id)
+        for text, ids in by_text.items():
+            for pattern in orjson.loads(text):
                 if pattern.endswith("*"):
-                    self._open.append((pattern, webhook_id))
+                    self._beginning[pattern[:-1]] += ids
                 else:
-                    self._exact[pattern].append(webhook_id)
+                    self._exact[pattern] += ids
         self._answers: OrderedDict[str, tuple[UUID, ...]] = OrderedDict()
         self._catalogue = catalogue
 
@@ -88,7 +89,8 @@ class OrganizationIndex:
         answer = self._answers.get(event_type)
         if answer is None:
             found = dict.fromkeys(self._exact.get(event_type, ()))
-            found |= dict.fromkeys(webhook_id for pattern, webhook_id in self._open if matches(pattern, event_type))
+            for length in range(len(event_type) + 1):
+                found |= dict.fromkeys(self._beginning.get(event_type[:length], ()))
             answer = self._answers[event_type] = tuple(found)
             if len(self._answers) > _NAMES_KEPT:
                 self._answers.popitem(last=False)
@@ -221,12 +223,19 @@ class Publisher:
         for organization_id, version in versions.items():
             index = self._indexes.get(organization_id)
             if index is None or index.version != version:
-                index = self._indexes[organization_id] = await _load(organization_id, version)
+                index = self._indexes[organization_id] = await self._load(organization_id, version)
                 if len(self._indexes) > _INDEXES_KEPT:
                     self._indexes.popitem(last=False)
             self._indexes.move_to_end(organization_id)
             found[organization_id] = index
         return found
+
+    async def _load(self, organization_id: UUID, version: int) -> OrganizationIndex:
+        catalogue: dict[str, Any] = {}
+        types = EventType.filter(organization_id=organization_id).values_list("name", "json_schema")
+        for name, json_schema in await types:
+            catalogue[name] = compiled(json_schema) if json_schema is not None else None
+        return OrganizationIndex(version, await self._ledger.wishes(organization_id), catalogue)
 
 
 _Key = tuple[UUID, str, str]
@@ -307,16 +316,6 @@ def _is_new(answer: list[Stored] | Exception) -> bool:
 def _refuse(job: _Job, error: Exception) -> None:
     if not job.answer.done():
         job.answer.set_exception(error)
-
-
-async def _load(organization_id: UUID, version: int) -> OrganizationIndex:
-    rows = await Webhook.filter(
-        organization_id=organization_id, deleted_at__isnull=True, status__not=WebhookStatus.DISABLED
-    ).values_list("id", "event_patterns")
-    catalogue: dict[str, Any] = {}
-    for name, json_schema in await EventType.filter(organization_id=organization_id).values_list("name", "json_schema"):
-        catalogue[name] = compiled(json_schema) if json_schema is not None else None
-    return OrganizationIndex(version, [(row[0], row[1]) for row in rows], catalogue)
 
 
 def compiled(json_schema: Any) -> Any:

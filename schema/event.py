@@ -10,11 +10,13 @@ from models.event import Event as EventRow
 from models.ids import Prefix
 from resolvers import events
 from resolvers.caller import Scope
+from resolvers.events import WrittenEvent
 from resolvers.inputs import EventDraft
 from schema import delivery
 from schema.context import Info
 from schema.errors import Forbidden, IdempotencyConflict, RateLimited, ValidationFailed
 from schema.fields import field
+from schema.inputs import made_of_scalars
 from schema.node import Node, id_of
 from schema.paging import After, Before, CountedConnection, First, Last, page_request
 from schema.scalars import JSON
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 @strawberry.type(description="Something that happened, published once. It never changes.")
 class Event(Node):
-    row: strawberry.Private[EventRow]
+    row: strawberry.Private[EventRow | WrittenEvent]
     type: str = strawberry.field(description="What kind of thing happened, such as `order.created`.")
     occurred_at: datetime = strawberry.field(description="When it happened, by the publisher's word.")
     received_at: datetime = strawberry.field(description="When it was published.")
@@ -54,7 +56,7 @@ class Event(Node):
         return delivery.connection(page, lambda: loaders.delivery_count_of_event.load(self.row.id))
 
     @classmethod
-    def of(cls, row: EventRow) -> "Event":
+    def of(cls, row: EventRow | WrittenEvent) -> "Event":
         return cls(
             id=id_of(Prefix.EVENT, row.id),
             row=row,
@@ -65,6 +67,7 @@ class Event(Node):
         )
 
 
+@made_of_scalars
 @strawberry.input(description="An event to publish.")
 class PublishEventInput:
     type: str = strawberry.field(

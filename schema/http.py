@@ -250,13 +250,14 @@ class GraphQLApp(GraphQL[Context, None]):
         accept = request.headers.get("accept")
         if self._page is not None and request.method in ("GET", "HEAD") and _wants_page(request):
             return self._page(request)
-        media = negotiated(accept) or (JSON if _wants_events(accept) else None)
+        wanted = negotiated(accept)
+        media = wanted or (JSON if _wants_events(accept) else None)
         if media is None:
             return _error(JSON, 406, "NOT_ACCEPTABLE", f"accept {RESPONSE} or {JSON}")
         if request.method not in ("GET", "POST"):
             return _error(media, 405, "METHOD_NOT_ALLOWED", "use GET or POST", {"allow": "GET, POST"})
         try:
-            if negotiated(accept) is None:  # a stream: it is not for the answer that it waits
+            if wanted is None:  # a stream: it is not for the answer that it waits
                 return await self.run(request)
             with self._room:
                 return await self.run(request)
@@ -316,7 +317,7 @@ class GraphQLApp(GraphQL[Context, None]):
     async def parse_http_body(self, request: AsyncHTTPRequestAdapter) -> GraphQLRequestData | list[GraphQLRequestData]:
         if request.method == "POST" and (request.content_type or "").partition(";")[0].strip() != JSON:
             raise GraphQLRefused(415, "UNSUPPORTED_MEDIA_TYPE", f"send the request as {JSON}")
-        data = await super().parse_http_body(request)
+        data = await self._usual_data(request) or await super().parse_http_body(request)
         if isinstance(data, list):
             return data
         data = replace(data, query=self.documents.text_of(data.query, data.extensions))
@@ -328,6 +329,19 @@ class GraphQLApp(GraphQL[Context, None]):
         elif data.protocol == "sse" and negotiated(request.headers.get("accept")) is not None:
             data = replace(data, protocol="http")
         return data
+
+    async def _usual_data(self, request: AsyncHTTPRequestAdapter) -> GraphQLRequestData | None:
+        """What is posted as it should be and asks for JSON alone. Of the rest Strawberry says what is wrong with it."""
+        accept = request.headers.get("accept") or ""
+        if request.method != "POST" or _wants_events(accept) or "multipart" in accept.lower():
+            return None
+        given = self.parse_json(await request.get_body())
+        match given:
+            case {"query": str(query)}:
+                variables, extensions = given.get("variables"), given.get("extensions")
+                if isinstance(variables, dict | None) and isinstance(extensions, dict | None):
+                    return GraphQLRequestData(query, variables, given.get("operationName"), extensions)
+        return None
 
     def parse_json(self, data: str | bytes) -> Any:
         parsed = super().parse_json(data)

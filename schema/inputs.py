@@ -1,16 +1,32 @@
 """Left out is not null: reading inputs in which the two differ."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import strawberry
+from strawberry.types.arguments import InputContext
 
 from resolvers.errors import FieldErrorCode, FieldProblem, ValidationFailed
 from resolvers.unset import UNSET
+
+Input = TypeVar("Input")
 
 
 def kept(given: strawberry.Some[Any] | None) -> Any:
     """What was given, null included; UNSET for what was left out."""
     return UNSET if given is None else given.value
+
+
+def made_of_scalars(input_type: type[Input]) -> type[Input]:
+    """For an input whose fields are scalars: it is made of what GraphQL has read, without a second look at each."""
+    definition: Any = input_type.__strawberry_definition__  # type: ignore[attr-defined]
+    names = [(field.python_name, _shown(field.python_name)) for field in definition.fields]
+
+    def made(made_type: type[Input], given: Mapping[str, Any], _: InputContext) -> Input:
+        return made_type(**{name: given.get(shown) for name, shown in names})
+
+    definition.from_input = made
+    return input_type
 
 
 def required(**given: strawberry.Some[Any] | None) -> None:

@@ -4,10 +4,10 @@ Each fragment is measured once, however often it is spread: a chain of fragments
 would otherwise cost twice as much with each link.
 """
 
-import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from graphql import (
@@ -39,7 +39,6 @@ from graphql import (
     type_from_ast,
     validate,
 )
-from strawberry.extensions import SchemaExtension
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
@@ -82,7 +81,7 @@ _SIZES = ("first", "last", "count")
 """The arguments that say how long a list is."""
 _RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
 _WITH_FIELDS = (GraphQLObjectType, GraphQLInterfaceType)
-_PARSING: Any = {"max_source_length": MAX_CHARACTERS, "max_lexical_tokens": MAX_TOKENS, "max_comments": MAX_COMMENTS}
+PARSING: Any = {"max_source_length": MAX_CHARACTERS, "max_lexical_tokens": MAX_TOKENS, "max_comments": MAX_COMMENTS}
 _CACHED_DOCUMENTS = 256
 _CACHED_CHARACTERS = 10_000
 """Longer documents are read afresh each time, so that the caches hold at most some megabytes."""
@@ -358,21 +357,27 @@ def judge_request(
 
 def _values_in(value: Any, type_: Any, most: int) -> int:
     """How many values there are for GraphQL to look at. Stops beyond `most`."""
-    count, waiting = 0, [(value, type_)]
+    count, waiting = 1, [(value, type_)]
     while waiting and count <= most:
         value, type_ = waiting.pop()
         type_ = get_nullable_type(type_)
-        count += 1
         if isinstance(value, list) and is_list_type(type_):
             if len(value) > most:
                 return most + 1
+            count += len(value)
             waiting += [(item, type_.of_type) for item in value]
         elif isinstance(value, dict) and isinstance(type_, GraphQLInputObjectType):
             if len(value) > most:
                 return most + 1
-            fields = type_.fields
-            waiting += [(part, fields[name].type if name in fields else None) for name, part in value.items()]
+            count += len(value)
+            waiting += [(value[name], inner) for name, inner in _holding_many(type_) if name in value]
     return count
+
+
+@cache
+def _holding_many(type_: GraphQLInputObjectType) -> tuple[tuple[str, Any], ...]:
+    """The fields of an input that may hold more than one value, and their types."""
+    return tuple((name, f.type) for name, f in type_.fields.items() if not is_leaf_type(get_nullable_type(f.type)))
 
 
 @dataclass(slots=True)
@@ -424,46 +429,5 @@ library = Library()
 
 def document_of(text: str) -> DocumentNode:
     """Read once, if it is not very long. Raises GraphQLSyntaxError."""
-    known = library.find(text) or library.keep(text, parse(text, **_PARSING))
+    known = library.find(text) or library.keep(text, parse(text, **PARSING))
     return known.document
-
-
-class Documents(SchemaExtension):
-    """Reads, judges and remembers documents, and ends what runs too long."""
-
-    _known: Known | None = None
-
-    def on_parse(self) -> Iterator[None]:
-        execution = self.execution_context
-        execution.parse_options.update(_PARSING)
-        if execution.query and len(execution.query) > MAX_CHARACTERS:
-            # That it is too long is seen as well, and telling where is quicker.
-            execution.query = execution.query[: MAX_CHARACTERS + 1]
-        self._known = library.find(execution.query or "")
-        if self._known is not None:
-            execution.graphql_document = self._known.document
-        yield
-        if self._known is None and execution.graphql_document is not None:
-            self._known = library.keep(execution.query or "", execution.graphql_document)
-
-    def on_validate(self) -> Iterator[None]:
-        execution, schema = self.execution_context, self.execution_context.schema._schema
-        if self._known is not None:
-            verdict = library.verdict(schema, self._known)
-            errors: Sequence[GraphQLError] = verdict.errors
-            if not errors and execution._provided_operation_name is None and verdict.operations > 1:
-                # Strawberry would run the first; the specification says that it must not be guessed.
-                errors = [RequestError("there are several operations: say which in `operationName`", "BAD_REQUEST")]
-            errors = errors or judge_request(schema, self._known.document, verdict, execution.variables or {})
-            execution.pre_execution_errors = list(errors)
-        yield
-
-    async def on_execute(self) -> AsyncIterator[None]:
-        """Of a subscription, this is its beginning alone."""
-        most: float = self.execution_context.context.caller.desk.limits.operation_seconds
-        try:
-            async with asyncio.timeout(most):
-                yield
-        except TimeoutError:
-            message = f"the operation was ended after {most:g} s: ask for less at once"
-            raise RequestError(message, "OPERATION_TIMEOUT") from None
