@@ -90,7 +90,7 @@ def _bars(label: str, *columns: str) -> Callable[[Any, list[Row]], None]:
         for number, column in enumerate(columns):
             places = [index + (number - (len(columns) - 1) / 2) * height for index in range(len(rows))]
             bars = axes.barh(places, [row[column] for row in rows], height * 0.9, label=column)
-            axes.bar_label(bars, fmt="{:,.4g}", padding=3)
+            axes.bar_label(bars, fmt=lambda figure: f"{figure:,.0f}" if figure >= 1000 else f"{figure:g}", padding=3)
         axes.set_yticks(range(len(rows)), [str(row[label]) for row in rows])
         axes.invert_yaxis()
         axes.margins(x=0.15)

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from tests.journeys.conftest import StartsProduction
@@ -51,6 +53,34 @@ async def test_a_worker_killed_in_the_middle_loses_nothing(production_product: P
         product.start("worker")
         await until(lambda: product.counts_of(webhook), {"SUCCEEDED": ALL})
         assert _distinct(receiver) == ALL
+
+
+async def test_a_crash_repeats_only_what_was_unfinished(production_product: Product) -> None:
+    product, go_on = production_product, asyncio.Event()
+
+    async def behaviour(exchange: Exchange) -> None:
+        if exchange.request.path == "/hook/19":
+            await go_on.wait()
+        await exchange.write(OK)
+
+    async with Receiver(behaviour) as receiver:
+        webhooks = [
+            (await product.create_webhook(f"{receiver.url}/{number}", "tick", delivery={"timeoutSeconds": 2}))[0]
+            for number in range(20)
+        ]
+        assert (await product.publish("tick", {}))[1] == 20
+        for webhook in webhooks[:19]:
+            await until(partial(product.counts_of, webhook), {"SUCCEEDED": 1})
+        [worker] = [process for process in product.processes if process.command[-1] == "worker"]
+        await worker.kill()
+        assert (await product.counts_of(webhooks[19])).get("SUCCEEDED", 0) == 0
+        go_on.set()
+
+        product.start("worker")
+        await until(partial(product.counts_of, webhooks[19]), {"SUCCEEDED": 1})
+        times = Counter(request.path for request in receiver.requests)
+        assert times.pop("/hook/19") >= 2
+        assert times == {f"/hook/{number}": 1 for number in range(19)}
 
 
 async def test_redis_emptied_in_the_middle_loses_nothing(production_product: Product, own_redis: Redis) -> None:
