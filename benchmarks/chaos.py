@@ -312,11 +312,13 @@ async def _wrong_books(url: str, *, events: int, deliveries: int) -> list[str]:
         url,
         "SELECT (SELECT count(*) FROM event) AS events, count(*) AS deliveries, "
         "count(*) FILTER (WHERE status = $1) AS succeeded, "
-        "(SELECT sum(succeeded) FROM delivery_rollup WHERE resolution_ms = $2) AS counted FROM delivery",
+        "(SELECT sum(succeeded) FROM delivery_rollup WHERE resolution_ms = $2) AS counted, "
+        "(SELECT sum(ended) FROM delivery_tally WHERE status = $1) AS tallied FROM delivery",
         int(DeliveryStatus.SUCCEEDED),
         HOUR_MS,
     )
-    right = {"events": events, "deliveries": deliveries, "succeeded": deliveries, "counted": deliveries}
+    right = {"events": events, "deliveries": deliveries, "succeeded": deliveries, "counted": deliveries,
+             "tallied": deliveries}  # fmt: skip
     return [f"the database has {name} = {books[name]}, not {figure}" for name, figure in right.items()
             if books[name] != figure]  # fmt: skip
 

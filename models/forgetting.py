@@ -10,6 +10,7 @@ from uuid import UUID
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
+from models import tally
 from models.dialect import in_dialect
 from models.ids import first_id_at
 from models.locks import Lock, lock_alone
@@ -71,12 +72,17 @@ async def forget_some(kind: Kind, before: int, after: UUID) -> Batch | None:
             await lock_alone(transaction, Lock.BODIES)
         condition = _CONDITIONS[kind] + _but_the_newest(transaction, kind)
         sql = f"DELETE FROM {kind} WHERE id > $1 AND id <= $2 AND {condition}"
+        if kind is Kind.DELIVERY:
+            sql += " RETURNING webhook_id, status"
+            gone = await transaction.execute_query_dict(*in_dialect(transaction, sql, after, last, before))
+            await tally.take_back(transaction, ((UUID(str(row["webhook_id"])), row["status"]) for row in gone))
+            return Batch(last, len(gone))
         deleted, _ = await transaction.execute_query(*in_dialect(transaction, sql, after, last, before))
         return Batch(last, deleted)
 
 
 _WITH_AN_ORGANIZATION = ("attempt", "delivery", "event", "replay", "event_type", "api_key")
-_WITH_A_WEBHOOK = ("delivery_rollup", "webhook_gate", "webhook_health")
+_WITH_A_WEBHOOK = ("delivery_rollup", "delivery_tally", "webhook_gate", "webhook_health")
 
 
 async def forget_some_of_organization(organization_id: UUID) -> int:

@@ -4,7 +4,7 @@ See `models.ledger` for what each method does.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,7 @@ from uuid import UUID
 from tortoise.backends.asyncpg.client import AsyncpgDBClient
 from tortoise.backends.base.client import BaseDBAsyncClient
 
-from models import gate, health, rollup
+from models import gate, health, rollup, tally
 from models.attempt import AttemptOutcome
 from models.delivery import DeliveryStatus, DeliveryTrigger
 from models.ids import new_id
@@ -178,6 +178,7 @@ _ROLLUP = rollup.upsert(
 _HEALTH = health.upsert(
     "SELECT * FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bool[])"
 )
+_TALLY = tally.upsert("SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::int[])")
 _TRIGGERS = {int(trigger): trigger for trigger in DeliveryTrigger}
 
 
@@ -291,8 +292,7 @@ class PostgresLedger:
             if left := left_for_replays((row["webhook_id"] for row in rows), wanted, replayed):
                 rows += await connection.fetch(_CLAIM_REPLAYED, now, list(left.keys()), list(left.values()))
             await _write_attempts(connection, [_abandoned(row) for row in rows if row["was"] == SENDING])
-            canceled = Counter(row["webhook_id"] for row in rows if row["verdict"] == "cancel" and not _is_test(row))
-            await _add(connection, rollup.cancellations(canceled), now)
+            await _count_canceled(connection, [row for row in rows if row["verdict"] == "cancel"], now)
         return [_claimed(row) for row in rows if row["verdict"] == "send"]
 
     async def events(self, ids: Sequence[UUID]) -> dict[UUID, StoredEvent]:
@@ -339,6 +339,7 @@ class PostgresLedger:
             accepted = {row[0] for row in won}
             taken = [s for s in settlements if s.claimed.id in accepted]
             await _add(connection, rollup.increments(taken), now)
+            await _tally(connection, ((s.claimed.webhook_id, s.status) for s in taken if s.due_at is None))
             if replays := replay_counts(taken):
                 await connection.executemany(COUNT_ENDED, replays)
             changes = [health.row_of(*item) for item in health.changes(taken, now).items()]
@@ -573,9 +574,20 @@ async def _cancel_waiting(connection: Any, column: str, value: UUID, now: int) -
         value,
         now,
     )
-    counted = Counter(row["webhook_id"] for row in canceled if not _is_test(row))
-    await _add(connection, rollup.cancellations(counted), now)
+    await _count_canceled(connection, canceled, now)
     return len(canceled)
+
+
+async def _count_canceled(connection: Any, rows: Sequence[Any], now: int) -> None:
+    counted = Counter(row["webhook_id"] for row in rows if not _is_test(row))
+    await _add(connection, rollup.cancellations(counted), now)
+    await _tally(connection, ((row["webhook_id"], CANCELED) for row in rows))
+
+
+async def _tally(connection: Any, ended: Iterable[tuple[UUID, int]]) -> None:
+    """After the statistics, whoever it is: who has a webhook's row there has its rows here to himself."""
+    if rows := tally.of(ended):
+        await connection.execute(_TALLY, *zip(*rows, strict=True))
 
 
 async def _disable(connection: Any, webhook_id: UUID, reason: DisabledReason, now: int) -> bool:

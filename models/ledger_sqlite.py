@@ -14,7 +14,7 @@ from uuid import UUID
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.backends.sqlite.client import SqliteClient
 
-from models import gate, health, rollup
+from models import gate, health, rollup, tally
 from models.attempt import AttemptOutcome
 from models.delivery import DeliveryStatus, DeliveryTrigger
 from models.ids import new_id
@@ -93,6 +93,7 @@ RETURNING 1
 """
 _ROLLUP = rollup.upsert(f"VALUES ({', '.join('?' * len(rollup.COLUMNS_IN_ORDER))})", "MAX")
 _HEALTH = health.upsert("VALUES (?, ?, ?, ?, ?, ?)")
+_TALLY = tally.upsert("VALUES (?, ?, ?)")
 _COUNT_ENDED = re.sub(r"\$(\d)", r"?\1", COUNT_ENDED)
 _TAKE_GATE = "SELECT tokens, refilled_at FROM webhook_gate WHERE webhook_id = ?"
 _PUT_GATE = "INSERT OR REPLACE INTO webhook_gate (webhook_id, tokens, refilled_at) VALUES (?, ?, ?)"
@@ -242,8 +243,7 @@ class SqliteLedger:
                     db.execute(_PARK_ONE, (row["id"],))
                 else:
                     db.execute(_CANCEL_ONE, (now, row["id"]))
-                    if claimed.trigger is not DeliveryTrigger.TEST:
-                        _add(db, rollup.cancellations({claimed.webhook_id: 1}), now)
+                    _count_canceled(db, [(claimed.webhook_id, claimed.trigger)], now)
             return taken
 
         return await self._run(work)
@@ -273,6 +273,7 @@ class SqliteLedger:
         def work(db: sqlite3.Connection) -> Settled:
             taken = [s for s in settlements if _settle_one(db, s, now)]
             _write_attempts(db, [(s.claimed, s.attempt) for s in taken])
+            _tally(db, ((s.claimed.webhook_id, s.status) for s in taken if s.due_at is None))
             _add(db, rollup.increments(taken), now)
             db.executemany(_COUNT_ENDED, [(str(replay), *counts) for replay, *counts in replay_counts(taken)])
             reasons = health.reasons(taken)
@@ -463,9 +464,19 @@ def _cancel_waiting(db: sqlite3.Connection, column: str, value: UUID, now: int) 
         "RETURNING webhook_id, trigger",
         (now, str(value)),
     ).fetchall()
-    counted = Counter(webhook_id for webhook_id, trigger in canceled if trigger != DeliveryTrigger.TEST)
-    _add(db, rollup.cancellations({UUID(webhook_id): count for webhook_id, count in counted.items()}), now)
+    _count_canceled(db, [(UUID(found), trigger) for found, trigger in canceled], now)
     return len(canceled)
+
+
+def _count_canceled(db: sqlite3.Connection, rows: Sequence[tuple[UUID, int]], now: int) -> None:
+    """Counts them, by webhook and trigger."""
+    _tally(db, ((webhook_id, CANCELED) for webhook_id, _ in rows))
+    counted = Counter(webhook_id for webhook_id, trigger in rows if trigger != DeliveryTrigger.TEST)
+    _add(db, rollup.cancellations(counted), now)
+
+
+def _tally(db: sqlite3.Connection, ended: Iterable[tuple[UUID, int]]) -> None:
+    db.executemany(_TALLY, [(str(webhook_id), status, n) for webhook_id, status, n in tally.of(ended)])
 
 
 def _disable(db: sqlite3.Connection, webhook_id: UUID, reason: DisabledReason, now: int) -> bool:

@@ -2,13 +2,15 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from tortoise.functions import Count
 from tortoise.queryset import QuerySet
 
+from models import tally
 from models.attempt import Attempt
-from models.delivery import Delivery, DeliveryStatus
+from models.delivery import OPEN, Delivery, DeliveryStatus
 from models.event import Event
 from models.ids import Prefix
 from models.ledger import StoredEvent
@@ -44,8 +46,13 @@ async def list_(
 async def count(
     caller: Caller, filter: DeliveryFilter, *, webhook_id: UUID | None = None, event_id: UUID | None = None
 ) -> int:
-    """How many deliveries a filter finds. The slowest of all questions: asked only when somebody wants to know."""
+    """How many deliveries a filter finds. Known at once by state (`models.tally`), else counted row by row."""
     caller.require(Scope.DELIVERIES_READ)
+    if _asks_for_states_alone(filter) and event_id is None:
+        states = _states(filter)
+        if webhook_id is None:
+            return await tally.count(caller.organization_id, states)
+        return (await tally.counts(caller.organization_id, states, [webhook_id])).get(webhook_id, 0)
     return await _filtered(caller, filter, webhook_id, event_id).count()
 
 
@@ -66,6 +73,8 @@ async def pages_of_events(caller: Caller, events: Sequence[UUID], request: PageR
 async def counts_of_webhooks(caller: Caller, webhooks: Sequence[UUID], filter: DeliveryFilter) -> dict[UUID, int]:
     """How many deliveries a filter finds for each webhook."""
     caller.require(Scope.DELIVERIES_READ)
+    if _asks_for_states_alone(filter):
+        return dict.fromkeys(webhooks, 0) | await tally.counts(caller.organization_id, _states(filter), webhooks)
     rows = _filtered(caller, filter, None, None).filter(webhook_id__in=list(webhooks))
     return await _counts(rows, "webhook_id", webhooks)
 
@@ -136,6 +145,14 @@ async def _counts(rows: QuerySet[Delivery], column: str, keys: Sequence[UUID]) -
     return dict.fromkeys(keys, 0) | {UUID(str(row[0])): row[1] for row in found}
 
 
+def _asks_for_states_alone(filter: DeliveryFilter) -> bool:
+    return replace(filter, status=None) == DeliveryFilter()
+
+
+def _states(filter: DeliveryFilter) -> set[DeliveryStatus]:
+    return set(DeliveryStatus if filter.status is None else filter.status)
+
+
 def _small(number: int) -> int:
     """The nearest number that the column's 16 bits can be compared with; no status comes near their ends."""
     return min(max(number, -(2**15)), 2**15 - 1)
@@ -153,6 +170,8 @@ def _filtered(
         query = query.filter(status__in=list(filter.status))
         if set(filter.status) == {DeliveryStatus.DEAD_LETTERED}:
             query = query.filter(dead_at__isnull=False)  # has an index of its own
+        elif set(filter.status).issubset(OPEN):
+            query = query.filter(completed_at__isnull=True)  # the same
     if filter.trigger is not None:
         query = query.filter(trigger__in=list(filter.trigger))
     if filter.event_types is not None:

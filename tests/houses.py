@@ -35,7 +35,7 @@ from resolvers.sources import StreamPace
 from workers import queue
 
 TABLES = ("organization", "api_key", "event_type", "webhook", "webhook_health", "event", "delivery", "attempt")
-OTHER_TABLES = ("delivery_rollup", "webhook_gate", "idempotency", "replay", "ended_session")
+OTHER_TABLES = ("delivery_rollup", "delivery_tally", "webhook_gate", "idempotency", "replay", "ended_session")
 
 
 class ManualClock:

@@ -37,8 +37,8 @@ INDEXES = {
     "idempotency_age": ("idempotency", ["created_at"], None),
 }
 TABLES = {
-    "api_key", "attempt", "delivery", "delivery_rollup", "event", "event_type", "idempotency", "organization",
-    "webhook", "webhook_gate", "webhook_health",
+    "api_key", "attempt", "delivery", "delivery_rollup", "delivery_tally", "event", "event_type", "idempotency",
+    "organization", "webhook", "webhook_gate", "webhook_health",
 }  # fmt: skip
 
 

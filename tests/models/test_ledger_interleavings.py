@@ -9,7 +9,7 @@ The model is the drawing of `models.delivery` in Python. Besides, whatever the o
 
 import random
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
@@ -280,9 +280,12 @@ class Stage:
             assert found == (d.status, due, lease, d.fence, d.attempts, d.failures, d.finished), f"delivery {i}"
             found_written = written.get(str(ids[i])) or written.get(ids[i]) or []
             assert found_written == d.written, f"the attempts of delivery {i}"
+        ended = Counter((str(self.webhooks[d.webhook]), int(d.status)) for d in model.deliveries if d.finished)
+        tally = await self.query("SELECT webhook_id, status, ended FROM delivery_tally")
+        assert {(str(one), status): n for one, status, n in tally} == ended, "the tally"
 
     async def _reset(self) -> None:
-        for table in ("attempt", "delivery", "event", "delivery_rollup", "webhook_health"):
+        for table in ("attempt", "delivery", "event", "delivery_rollup", "delivery_tally", "webhook_health"):
             await self.query(f"DELETE FROM {table}")
         await self.query("UPDATE webhook SET status = 'ENABLED'")
 
