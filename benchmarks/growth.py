@@ -1,5 +1,8 @@
 """Benchmark 6: the same with millions of past deliveries in the tables, and what lists and statistics take there."""
 
+from dataclasses import replace
+from statistics import median
+
 import asyncpg
 
 from benchmarks.end_to_end import WEBHOOKS, create_webhooks, through
@@ -7,6 +10,7 @@ from benchmarks.latency import at
 from benchmarks.load import by_hands
 from benchmarks.result import Result, Row, Scale
 from benchmarks.stand import Running, Stand
+from models import tally
 from models.attempt import AttemptOutcome
 from models.delivery import DeliveryStatus, DeliveryTrigger
 
@@ -36,6 +40,7 @@ INSERT INTO attempt (id, organization_id, delivery_id, webhook_id, number, outco
     response_truncated)
   SELECT attempt_id, organization_id, id, webhook_id, 1, {int(AttemptOutcome.SUCCESS)}, at, 4000,
     'https://example.com/hooks', '[]', 100, 200, '[]', 'ok', FALSE FROM past;
+{tally.upsert(f"SELECT webhook_id, {int(DeliveryStatus.SUCCEEDED)}, count(*) FROM past GROUP BY webhook_id")};
 DROP TABLE past;
 """
 
@@ -48,6 +53,13 @@ _PAGES = {
         "{ webhooks(first: 1) { edges { node { deliveries(first: 50) { edges { node { id status } } } } } } }"
     ),
     "deliveries, counted": "{ deliveries(first: 1) { totalCount } }",
+    "deliveries, what waits": (
+        "{ deliveries(first: 50, filter: { status: [PENDING, SENDING, RETRYING] }) { edges { node { id status } } } }"
+    ),
+    "deliveries, counted by state": (
+        "{ a: deliveries(first: 1, filter: { status: [SUCCEEDED] }) { totalCount } "
+        "b: deliveries(first: 1, filter: { status: [DEAD_LETTERED] }) { totalCount } }"
+    ),
     "events, first page": "{ events(first: 50) { edges { node { id type receivedAt } } } }",
     "webhooks with statistics": (
         "{ webhooks(first: 10) { edges { node { id "
@@ -57,42 +69,62 @@ _PAGES = {
 
 
 async def growth(stand: Stand, scale: Scale) -> Result:
-    """Benchmark 6."""
-    results: list[tuple[str, Row, Row, Row]] = []
-    for past in (0, scale.past_deliveries):
-        async with stand.running() as running:
+    """Benchmark 6.
+
+    Both databases are prepared first and measured by turns, and what is told are medians: two equal runs one after the
+    other differ by more than the tenth that is asked about.
+    """
+    databases = {0: await stand.new_database(), scale.past_deliveries: await stand.new_database()}
+    for past, url in databases.items():
+        async with stand.running(database=url) as running:
             await create_webhooks(running, stand, WEBHOOKS)
             if past:
                 await _fill(running, past)
-            whole = await through(running, stand, scale.events // 2)
-            whole.pop("costliest")
-            late = await at(running, stand, 200, 1, scale)
-            pages = {what: await _page(running, document) for what, document in _PAGES.items()}
-            results.append((f"{past:,}", whole, late, pages))
-    rows = [
-        {
-            "past deliveries": past,
-            "delivered/s": whole["delivered/s"],
-            "published/s": whole["published/s"],
-            "latency p50 ms": late["p50 ms"],
-            "latency p99 ms": late["p99 ms"],
-            **{f"{what}, p50 ms": figure for what, figure in pages.items()},
-        }
-        for past, whole, late, pages in results
+    found: dict[int, list[Row]] = {past: [] for past in databases}
+    for turn in range(max(2, scale.repeats // 4)):
+        for past in sorted(databases, reverse=turn % 2 == 1):
+            async with stand.running(database=databases[past]) as running:
+                found[past].append(await _once(running, stand, scale))
+    for url in databases.values():
+        await stand.postgresql.drop_database(url)
+    empty, full = [
+        {"past deliveries": f"{past:,}", **{name: round(median(row[name] for row in rows), 3) for name in rows[0]}}
+        for past, rows in found.items()
     ]
-    kept = rows[1]["delivered/s"] / rows[0]["delivered/s"]
-    slowest = max(figure for name, figure in rows[1].items() if name.endswith("p50 ms") and "latency" not in name)
+    kept = full["delivered/s"] / empty["delivered/s"]
+    slowest = max(full[_named(what)] for what in _PAGES)
+    targets = [(f"delivers within 10 % of empty: {kept:.2f}", kept >= 0.9)]
+    for name in ("latency p50 ms", "latency p99 ms"):
+        ratio = full[name] / empty[name]
+        single = [sorted(row[name] for row in rows) for rows in found.values()]
+        ranges = " and ".join(f"{figures[0]} to {figures[-1]}" for figures in single)
+        targets.append((f"{name} within 10 % of empty: {ratio:.2f} (single runs: {ranges})", ratio <= 1.1))
+    targets.append((f"lists and statistics under 20 ms: {slowest}", slowest < 20))
     return Result(
         "Growth",
         f"The first and the fourth measurement on empty tables, and with {scale.past_deliveries:,} deliveries of the "
-        f"last {_DAYS} days in them, each with its event and attempt.",
-        rows,
-        [
-            (f"delivers within 10 % of empty: {kept:.2f}", kept >= 0.9),
-            (f"lists and statistics under 20 ms: {slowest}", slowest < 20),
-        ],
-        {"rows": rows},
+        f"last {_DAYS} days in them, each with its event and attempt; by turns, medians of {len(found[0])} runs.",
+        [empty, full],
+        targets,
+        {"rows": [empty, full], "runs": {str(past): rows for past, rows in found.items()}},
     )
+
+
+async def _once(running: Running, stand: Stand, scale: Scale) -> Row:
+    whole = await through(running, stand, scale.events // 4)
+    late = await at(running, stand, 200, 1, replace(scale, seconds=scale.seconds / 2))
+    return {
+        "delivered/s": whole["delivered/s"],
+        "published/s": whole["published/s"],
+        "CPU s/1000, postgresql": whole["CPU s/1000, postgresql"],
+        "latency p50 ms": late["p50 ms"],
+        "latency p99 ms": late["p99 ms"],
+        **{_named(what): await _page(running, document) for what, document in _PAGES.items()},
+    }
+
+
+def _named(what: str) -> str:
+    return f"{what}, p50 ms"
 
 
 async def _fill(running: Running, count: int) -> None:

@@ -18,7 +18,7 @@ from models.webhook import PayloadEnvelope, Webhook
 from resolvers.caller import Caller, Scope
 from resolvers.inputs import DeliveryFilter
 from resolvers.lookup import one_of, own
-from resolvers.paging import Page, PageRequest, page, pages
+from resolvers.paging import Order, Page, PageRequest, page, pages
 from workers.envelopes import body_for
 
 _CURL_BODY_MOST = 20_000
@@ -40,7 +40,7 @@ async def list_(
 ) -> Page[Delivery]:
     """One page of deliveries, the latest first. Raises ValidationFailed for the page's arguments, Forbidden."""
     caller.require(Scope.DELIVERIES_READ)
-    return await page(_filtered(caller, filter, webhook_id, event_id), request)
+    return await page(_filtered(caller, filter, webhook_id, event_id), request, _order(filter))
 
 
 async def count(
@@ -61,7 +61,7 @@ async def pages_of_webhooks(
 ) -> dict[UUID, Page[Delivery]]:
     """The same page of each webhook's deliveries, in two statements however many webhooks there are."""
     caller.require(Scope.DELIVERIES_READ)
-    return await pages({i: _filtered(caller, filter, i, None) for i in webhooks}, request)
+    return await pages({i: _filtered(caller, filter, i, None) for i in webhooks}, request, _order(filter))
 
 
 async def pages_of_events(caller: Caller, events: Sequence[UUID], request: PageRequest) -> dict[UUID, Page[Delivery]]:
@@ -149,6 +149,14 @@ def _asks_for_states_alone(filter: DeliveryFilter) -> bool:
     return replace(filter, status=None) == DeliveryFilter()
 
 
+def _asks_for_what_is_open(filter: DeliveryFilter) -> bool:
+    return filter.status is not None and set(filter.status).issubset(OPEN)
+
+
+def _order(filter: DeliveryFilter) -> Order:
+    return Order(alike="completed_at") if _asks_for_what_is_open(filter) else Order()
+
+
 def _states(filter: DeliveryFilter) -> set[DeliveryStatus]:
     return set(DeliveryStatus if filter.status is None else filter.status)
 
@@ -170,7 +178,7 @@ def _filtered(
         query = query.filter(status__in=list(filter.status))
         if set(filter.status) == {DeliveryStatus.DEAD_LETTERED}:
             query = query.filter(dead_at__isnull=False)  # has an index of its own
-        elif set(filter.status).issubset(OPEN):
+        elif _asks_for_what_is_open(filter):
             query = query.filter(completed_at__isnull=True)  # the same
     if filter.trigger is not None:
         query = query.filter(trigger__in=list(filter.trigger))

@@ -41,6 +41,12 @@ class Order:
 
     column: str = "id"
     descending: bool = True
+    alike: str | None = None
+    """A column in which all rows of the list agree; it changes nothing but how they are found.
+
+    PostgreSQL likes to walk all rows in the order of their ids until a page is full, and takes seconds when hardly any
+    of them belongs to the list. Sorted by this column first, they come from the index of the few.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ async def page(query: QuerySet[M], request: PageRequest, order: Order = Order())
     return _page_of(await _limited(query, request, order), request, order)
 
 
-async def pages(queries: Mapping[K, QuerySet[M]], request: PageRequest) -> dict[K, Page[M]]:
+async def pages(queries: Mapping[K, QuerySet[M]], request: PageRequest, order: Order = Order()) -> dict[K, Page[M]]:
     """The same page of each of several queries on one table, latest first, in two statements altogether.
 
     Each query keeps its own limit, and so its own use of an index: they are joined by UNION ALL, which Tortoise does
@@ -72,7 +78,6 @@ async def pages(queries: Mapping[K, QuerySet[M]], request: PageRequest) -> dict[
     """
     if not queries:
         return {}
-    order = Order()
     limited = {key: _limited(query, request, order) for key, query in queries.items()}
     ids = await _ids_of(list(limited.values()))
     model = next(iter(queries.values())).model
@@ -88,7 +93,7 @@ def _limited(query: QuerySet[M], request: PageRequest, order: Order) -> QuerySet
     if request.before is not None:
         query = query.filter(_beyond(_place(request.before, "before", order), order, not order.descending))
     sign = "-" if order.descending != (request.last is not None) else ""
-    columns = [order.column] if order.column == "id" else [order.column, "id"]
+    columns = dict.fromkeys(column for column in (order.alike, order.column, "id") if column is not None)
     return query.order_by(*(sign + column for column in columns)).limit(_size_of(request) + 1)
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tortoise.transactions import in_transaction
 
 from app.wiring import House
 from models.attempt import Attempt, AttemptOutcome
@@ -20,6 +21,7 @@ from resolvers.errors import NotFound, ValidationFailed
 from resolvers.inputs import DeliveryFilter, EventDraft, EventTypeDraft, MomentRange, WebhookDraft
 from resolvers.paging import PageRequest
 from tests.houses import ManualClock, new_caller, stored
+from tests.models.bench import select
 
 SUCCEEDED, DEAD_LETTERED, RETRYING, PENDING = (
     DeliveryStatus.SUCCEEDED,
@@ -86,6 +88,32 @@ async def test_deliveries_are_found_by_what_became_of_them(history: Caller, cloc
     ]
     for given, expected in rows:
         assert await found(history, **given) == expected, given
+
+
+async def test_what_waits_is_paged_from_both_ends(history: Caller) -> None:
+    waiting = DeliveryFilter(status=[PENDING, RETRYING])
+    newest = await deliveries.list_(history, waiting, PageRequest(first=1))
+    older = await deliveries.list_(history, waiting, PageRequest(first=1, after=newest.cursor_of(newest.items[0])))
+    oldest = await deliveries.list_(history, waiting, PageRequest(last=1))
+    assert [page.items[0].status for page in (newest, older, oldest)] == [PENDING, RETRYING, RETRYING]
+    assert (newest.has_next_page, older.has_next_page, oldest.has_previous_page) == (True, False, True)
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+async def test_what_waits_is_found_without_reading_what_has_ended(caller: Caller, clock: ManualClock) -> None:
+    created = await webhooks.create(caller, WebhookDraft("https://1.1.1.1/hooks", ["*"]))
+    await events.publish_many(caller, [EventDraft("order.paid", n) for n in range(1000)])
+    await select("ANALYZE delivery")  # from now on PostgreSQL believes that everything waits
+    await Delivery.all().update(status=SUCCEEDED, due_at=None, completed_at=from_ms(clock()))
+    await events.publish(caller, EventDraft("order.paid", "the last"))
+    waiting = DeliveryFilter(status=[PENDING, RETRYING])
+    async with in_transaction():
+        page = await deliveries.list_(caller, waiting, PageRequest())
+        pages = await deliveries.pages_of_webhooks(caller, [created.webhook.id], waiting, PageRequest())
+        [read] = await select("SELECT idx_tup_fetch AS rows FROM pg_stat_xact_user_tables WHERE relname = 'delivery'")
+    assert [one.status for one in page.items] == [PENDING]
+    assert [one.id for one in pages[created.webhook.id].items] == [page.items[0].id]
+    assert read["rows"] == 3  # each list's one, and for the second its row besides
 
 
 async def test_deliveries_are_found_by_webhook_and_by_event(history: Caller) -> None:
