@@ -10,6 +10,7 @@ from strawberry.types.execution import ExecutionContext
 from schema.api_key import ApiKey
 from schema.delivery import DeliveryAttempt
 from schema.errors import HANDLERS, for_callers
+from schema.executor import PlannedExecutor
 from schema.mutation import Mutation
 from schema.query import Query
 from schema.scalars import SCALARS
@@ -35,6 +36,7 @@ schema = Schema(
     mutation=Mutation,
     subscription=Subscription,
     types=[ApiKey, DeliveryAttempt],
+    execution_context_class=PlannedExecutor,
     exception_handlers=HANDLERS,
     config=StrawberryConfig(scalar_map=SCALARS),
 )

@@ -1,10 +1,9 @@
 """Left out is not null: reading inputs in which the two differ."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import strawberry
-from strawberry.types.arguments import InputContext
 
 from resolvers.errors import FieldErrorCode, FieldProblem, ValidationFailed
 from resolvers.unset import UNSET
@@ -17,15 +16,19 @@ def kept(given: strawberry.Some[Any] | None) -> Any:
     return UNSET if given is None else given.value
 
 
+MADE_OF_SCALARS: dict[type, Callable[[Mapping[str, Any]], Any]] = {}
+"""Inputs that are made of what GraphQL has read, without a second look at each part; and how."""
+
+
 def made_of_scalars(input_type: type[Input]) -> type[Input]:
-    """For an input whose fields are scalars: it is made of what GraphQL has read, without a second look at each."""
+    """For an input whose fields are scalars."""
     definition: Any = input_type.__strawberry_definition__  # type: ignore[attr-defined]
     names = [(field.python_name, _shown(field.python_name)) for field in definition.fields]
 
-    def made(made_type: type[Input], given: Mapping[str, Any], _: InputContext) -> Input:
-        return made_type(**{name: given.get(shown) for name, shown in names})
+    def made(given: Mapping[str, Any]) -> Input:
+        return input_type(**{name: given.get(shown) for name, shown in names})
 
-    definition.from_input = made
+    MADE_OF_SCALARS[input_type] = made
     return input_type
 
 
