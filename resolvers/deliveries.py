@@ -61,13 +61,13 @@ async def pages_of_webhooks(
 ) -> dict[UUID, Page[Delivery]]:
     """The same page of each webhook's deliveries, in two statements however many webhooks there are."""
     caller.require(Scope.DELIVERIES_READ)
-    return await pages({i: _filtered(caller, filter, i, None) for i in webhooks}, request, _order(filter))
+    return await pages(_filtered(caller, filter, None, None), "webhook_id", webhooks, request, _order(filter))
 
 
 async def pages_of_events(caller: Caller, events: Sequence[UUID], request: PageRequest) -> dict[UUID, Page[Delivery]]:
     """The same page of each event's deliveries, in two statements however many events there are."""
     caller.require(Scope.DELIVERIES_READ)
-    return await pages({i: _filtered(caller, DeliveryFilter(), None, i) for i in events}, request)
+    return await pages(_filtered(caller, DeliveryFilter(), None, None), "event_id", events, request)
 
 
 async def counts_of_webhooks(caller: Caller, webhooks: Sequence[UUID], filter: DeliveryFilter) -> dict[UUID, int]:

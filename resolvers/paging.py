@@ -3,7 +3,7 @@
 import base64
 import binascii
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -14,6 +14,7 @@ from tortoise.expressions import Q
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
+from models.ids import new_id
 from models.moment import from_ms, to_ms
 from resolvers.errors import FieldErrorCode, ValidationFailed
 from resolvers.validation import is_storable
@@ -22,7 +23,6 @@ DEFAULT_SIZE = 20
 MAX_SIZE = 100
 
 M = TypeVar("M", bound=Model)
-K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +70,20 @@ async def page(query: QuerySet[M], request: PageRequest, order: Order = Order())
     return _page_of(await _limited(query, request, order), request, order)
 
 
-async def pages(queries: Mapping[K, QuerySet[M]], request: PageRequest, order: Order = Order()) -> dict[K, Page[M]]:
-    """The same page of each of several queries on one table, latest first, in two statements altogether.
+async def pages(
+    query: QuerySet[M], column: str, keys: Sequence[UUID], request: PageRequest, order: Order = Order()
+) -> dict[UUID, Page[M]]:
+    """The same page of the rows of each key in a column, latest first, in two statements altogether.
 
-    Each query keeps its own limit, and so its own use of an index: they are joined by UNION ALL, which Tortoise does
-    not know, for the ids; the rows are then fetched at once.
+    Each key's page keeps its own limit, and so its own use of an index: they are joined by UNION ALL, which Tortoise
+    does not know, for the ids; the rows are then fetched at once.
     """
-    if not queries:
+    if not keys:
         return {}
-    limited = {key: _limited(query, request, order) for key, query in queries.items()}
-    ids = await _ids_of(list(limited.values()))
-    model = next(iter(queries.values())).model
-    rows = {row.pk: row for row in await model.filter(pk__in=[pk for part in ids for pk in part])}
+    ids = await _ids_of(_limited(query, request, order), column, keys)
+    rows = {row.pk: row for row in await query.model.filter(pk__in=[pk for part in ids for pk in part])}
     found: list[list[M]] = [[rows[pk] for pk in part if pk in rows] for part in ids]
-    return {key: _page_of(part, request, order) for key, part in zip(limited, found, strict=True)}
+    return {key: _page_of(part, request, order) for key, part in zip(keys, found, strict=True)}
 
 
 def _limited(query: QuerySet[M], request: PageRequest, order: Order) -> QuerySet[M]:
@@ -106,23 +106,26 @@ def _page_of(rows: list[M], request: PageRequest, order: Order) -> Page[M]:
     return Page(rows, more, request.after is not None, order)
 
 
-async def _ids_of(queries: Sequence[QuerySet[M]]) -> list[list[UUID]]:
+async def _ids_of(query: QuerySet[M], column: str, keys: Sequence[UUID]) -> list[list[UUID]]:
+    """For each key the ids that the query finds for it. Tortoise writes the statement for one key alone."""
     connection = get_connection("default")
+    any_key = new_id()
+    ids = query.filter(**{column: any_key}).values_list("id")
+    ids._choose_db_if_not_chosen()
+    ids._make_query()
+    sql, parameters = ids.query.get_parameterized_sql()
+    place = [str(parameter) for parameter in parameters].index(str(any_key))
+    as_stored = type(parameters[place])
     parts: list[str] = []
     values: list[Any] = []
-    for i, query in enumerate(queries):
-        ids = query.values_list("id")
-        ids._choose_db_if_not_chosen()
-        ids._make_query()
-        sql, parameters = ids.query.get_parameterized_sql()
-        renumbered = _renumbered(sql, len(values))
-        parts.append(f"SELECT {i} AS part, one.* FROM ({renumbered}) AS one")
-        values += parameters
-    found: list[list[UUID]] = [[] for _ in queries]
+    for i, key in enumerate(keys):
+        parts.append(f"SELECT {i} AS part, one.* FROM ({_renumbered(sql, len(values))}) AS one")
+        values += [*parameters[:place], key if as_stored is UUID else str(key), *parameters[place + 1 :]]
+    found: list[list[UUID]] = [[] for _ in keys]
     for row in await connection.execute_query_dict(" UNION ALL ".join(parts), values):
         part, pk = row.values()
         found[part].append(UUID(str(pk)))
-    descending = queries[0]._orderings[0][1].value == "DESC"
+    descending = query._orderings[0][1].value == "DESC"
     for part_ids in found:  # UNION ALL keeps the order in practice, but does not promise to
         part_ids.sort(reverse=descending)
     return found
