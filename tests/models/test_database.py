@@ -18,7 +18,7 @@ from tortoise.migrations.autodetector import MigrationAutodetector
 
 from models import ledger_postgres
 from models.database import MIGRATIONS, config, connect, is_sqlite, is_transient, migrate
-from models.delivery import Delivery, DeliveryStatus
+from models.delivery import OPEN, Delivery, DeliveryStatus
 from models.ids import new_id
 from models.ledger import Ledger
 from models.moment import from_ms
@@ -166,6 +166,27 @@ async def test_what_was_given_up_before_dead_letters_had_an_index_of_their_own_i
     async with connect(blank_database_url):
         rows = {row.status: row.dead_at for row in await Delivery.filter(id__in=list(old.values()))}
     assert rows == {**dict.fromkeys(DeliveryStatus), DeliveryStatus.DEAD_LETTERED: from_ms(7)}
+
+
+async def test_what_had_ended_before_there_was_a_tally_is_in_it(blank_database_url: str) -> None:
+    await run_migrations(config=config(blank_database_url, foreign_keys=False), target="hookline.0013_ended_sessions")
+    webhook_id = new_id()
+    for number, status in enumerate(one for one in DeliveryStatus for _ in range(one)):
+        await select(
+            "INSERT INTO delivery (id, organization_id, webhook_id, event_id, event_type, status, trigger, "
+            "attempt_count, failure_count, fence, created_at, completed_at) "
+            f"VALUES ($1, $1, $2, $1, 'order.paid', {int(status)}, 1, 0, 0, 0, {number}, $3)",
+            new_id(),
+            webhook_id,
+            None if status in OPEN else 7,
+        )
+    await Tortoise.close_connections()
+    await migrate(blank_database_url)
+    async with connect(blank_database_url):
+        rows = await select("SELECT * FROM delivery_tally")
+    assert {(str(row["webhook_id"]), row["status"]): row["ended"] for row in rows} == {
+        (str(webhook_id), status): int(status) for status in DeliveryStatus if status not in OPEN
+    }
 
 
 @pytest.mark.parametrize("url", ["mysql://localhost/x", "file.db", "", "http://localhost"])
