@@ -41,9 +41,6 @@ _SESSION = {
     # PostgreSQL keeps the plan that it made when a table was small, long after that has grown, and would then read the
     # whole table at each claim. All that we ask goes along an index.
     "enable_seqscan": "off",
-    # As for memory, or a disk without an arm. With the usual 4, PostgreSQL finds a webhook's latest deliveries by
-    # walking everybody's, back to when that webhook was last sent something.
-    "random_page_cost": "1.1",
 }
 _ADVISORY_LOCK = 0x686F6F6B  # "hook": one migration at a time on PostgreSQL
 
