@@ -5,14 +5,20 @@ from typing import Any
 from uuid import UUID
 
 
+def wake(ctx: dict[str, Any], named: Sequence[Sequence[str]] | None) -> None:
+    """Tells the engine that something of these webhooks may be due, each named with its organization; None: of any."""
+    ctx["engine"].wake(
+        None if named is None else [(UUID(webhook), UUID(organization)) for webhook, organization in named]
+    )
+
+
 async def deliver_due(ctx: dict[str, Any], named: Sequence[Sequence[str]] | None = None) -> int:
     """Claims what is due and starts sending it. Answers how many deliveries were claimed.
 
     `named`: pairs of a webhook and its organization, for which something may be due; without it, all are looked at.
     """
-    engine = ctx["engine"]
-    engine.wake(None if named is None else [(UUID(webhook), UUID(organization)) for webhook, organization in named])
-    claimed: int = await engine.deliver_due()
+    wake(ctx, named)
+    claimed: int = await ctx["engine"].deliver_due()
     return claimed
 
 

@@ -1,7 +1,11 @@
-"""The wake-up: an arq job says which webhooks may have something due. It is only a hint: losing it loses nothing.
+"""The wake-up: it says which webhooks may have something due. It is only a hint: losing it loses nothing.
 
-Retries, leases and order are the database's. Redis may be wiped, stopped or absent: a worker polls its database every
-second all the same, and publishing never waits for Redis.
+    publish ──► WakeUp ──at once──► the bell, a Redis list ──► one worker's engine
+                       ──soon───► an arq job ──────────────► the same, of whichever worker takes it
+
+The bell takes a tenth of what a job does, and is heard a few milliseconds earlier. The job is for what the bell misses,
+and is there as long as nobody has done it. Retries, leases and order are the database's. Redis may be wiped, stopped or
+absent: a worker polls its database every second all the same, and publishing never waits for Redis.
 """
 
 import asyncio
@@ -9,7 +13,7 @@ import contextlib
 import logging
 import secrets
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -23,14 +27,20 @@ from workers.lanes import Due
 
 log = logging.getLogger("hookline.queue")
 
+Named = Sequence[Sequence[str]]
+"""Webhooks, each with its organization."""
+
 QUEUE = "hookline:jobs"
-_BELL = f"{QUEUE}:bell"
+BELL = f"{QUEUE}:bell"
+_A_JOB = b"job"
+"""What the bell says when there is a job. Else it names webhooks, or none when they are too many: a list in JSON."""
 _IDS = 64
 """Wake-ups of one process that may stand in the queue at once; with more, the workers know already."""
 _NAMED = 200
 """Webhooks that a wake-up names; when there are more, it says only that there is something."""
 _EVERY_FIVE = set(range(3, 60, 5))
-_REST_SECONDS = 0.01
+_RINGS_APART_S = 0.01
+_JOBS_APART_S = 0.1
 _AWAY_SECONDS = 1.0
 
 
@@ -46,48 +56,73 @@ class WakeUp:
 
     def __init__(self, redis: ArqRedis) -> None:
         self._redis = redis
-        self._wanted = asyncio.Event()
-        self._due: set[Due] = set()
+        self._ways = _Way(self._ring, _RINGS_APART_S), _Way(self._enqueue, _JOBS_APART_S)
         self._process = secrets.token_hex(4)  # a job of another process under the same id would swallow ours
         self._turn = 0
         self._away = False
 
     def __call__(self, due: Iterable[Due]) -> None:
         """Something of these webhooks has become due. Returns at once and never fails. Call it after the commit."""
-        self._due |= set(due)
-        self._wanted.set()
+        due = list(due)
+        for way in self._ways:
+            way.note(due)
 
     async def run(self) -> None:
         """Passes nudges on until it is cancelled."""
+        await asyncio.gather(*(self._use(way) for way in self._ways))
+
+    async def _use(self, way: "_Way") -> None:
         while True:
-            await self._wanted.wait()
-            self._wanted.clear()
             try:
-                await self._ring()
+                await way.pass_on()
                 self._away = False
-                await asyncio.sleep(_REST_SECONDS)
+                await asyncio.sleep(way.seconds_apart)
             except (RedisError, OSError) as error:
                 if not self._away:
                     self._away = True
                     log.warning("Redis is away, workers go by their own polls: %s", error)
                 await asyncio.sleep(_AWAY_SECONDS)
 
-    async def _ring(self) -> None:
+    async def _ring(self, named: Named | None) -> None:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.lpush(BELL, orjson.dumps(named or []))
+            pipe.ltrim(BELL, 0, _IDS - 1)
+            await pipe.execute()
+
+    async def _enqueue(self, named: Named | None) -> None:
         self._turn = (self._turn + 1) % _IDS
-        due, self._due = self._due, set()
-        named = [[str(webhook), str(organization)] for webhook, organization in due] if len(due) <= _NAMED else None
         job_id = f"deliver_due:{self._process}:{self._turn}"
         await self._redis.enqueue_job("deliver_due", named, _job_id=job_id, _expires=60)
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.lpush(_BELL, 1)
-            pipe.ltrim(_BELL, 0, _IDS - 1)
-            await pipe.execute()
+        await self._redis.lpush(BELL, _A_JOB)  # type: ignore[misc]
+
+
+class _Way:
+    """One of the ways to the workers, and what is still to be said on it."""
+
+    def __init__(self, send: Callable[[Named | None], Awaitable[None]], seconds_apart: float) -> None:
+        self.seconds_apart = seconds_apart
+        self._send = send
+        self._due: set[Due] = set()
+        self._some = asyncio.Event()
+
+    def note(self, due: Iterable[Due]) -> None:
+        self._due.update(due)
+        self._some.set()
+
+    async def pass_on(self) -> None:
+        """Waits until there is something to say, and says it; `None` when that would be too much."""
+        await self._some.wait()
+        self._some.clear()
+        due, self._due = self._due, set()
+        await self._send(
+            [(str(webhook), str(organization)) for webhook, organization in due] if len(due) <= _NAMED else None
+        )
 
 
 class BellWorker(Worker):
-    """An arq worker that looks into its queue when the bell rings, not only at every poll.
+    """An arq worker that wakes its engine when the bell rings, and looks into its queue when the bell says so.
 
-    Stock arq starts a job up to `poll_delay` late; with the bell it is a few milliseconds.
+    Stock arq starts a job up to `poll_delay` late.
     """
 
     async def main(self) -> None:
@@ -118,9 +153,13 @@ class BellWorker(Worker):
 
     async def _listen(self, rung: asyncio.Event) -> None:
         while True:
-            ring: Any = self.pool.blpop([_BELL], timeout=5)
-            if await ring:
-                rung.set()
+            ring: Any = self.pool.blpop([BELL], timeout=5)
+            if heard := await ring:
+                _, said = heard
+                if said.startswith(b"["):
+                    jobs.wake(self.ctx, orjson.loads(said) or None)
+                else:
+                    rung.set()
 
 
 async def work(make_redis: Callable[[], ArqRedis], context: dict[str, Any]) -> None:

@@ -557,6 +557,27 @@ async def test_a_publish_wakes_a_worker_through_a_real_redis(database_url: str, 
             await receiver.wait_for(count)
 
 
+@pytest.mark.parametrize("lost", [queue.QUEUE, queue.BELL])
+async def test_the_bell_wakes_a_worker_without_the_job_and_the_job_without_the_bell(
+    database_url: str, lost: str
+) -> None:
+    async with working(database_url, AN_HOUR) as works, Receiver() as receiver, running(works.engine.run()):
+        redis = works.house.make_redis()
+        await until(lambda: works.ledger.calls["lanes"] == 1)
+        await works.webhook(receiver.url)
+        await works.publish()
+        await until(lambda: _rings(redis, 2))
+        assert await _jobs(redis, 1)
+        await redis.delete(lost)
+        async with in_background(queue.work(works.house.make_redis, {"engine": works.engine, "sweep": lambda: None})):
+            await receiver.wait_for(1)
+
+
+async def _rings(redis: ArqRedis, wanted: int) -> bool:
+    rings: Any = redis.llen(queue.BELL)
+    return bool(await rings == wanted)
+
+
 async def test_two_servers_do_not_swallow_each_others_wake_ups(database_url: str) -> None:
     async with working(database_url) as works:
         redis = works.house.make_redis()
