@@ -191,6 +191,10 @@ COUNT_ENDED = "UPDATE replay SET succeeded = succeeded + $2, failed = failed + $
 """Parameters: what `replay_counts` says."""
 
 
+class Outdated(Exception):
+    """An organization has changed, or gone, since its version was read; nothing was written."""
+
+
 class Ledger(Protocol):
     """What the hot path asks of a database. Moments are milliseconds since 1970, UTC."""
 
@@ -213,12 +217,19 @@ class Ledger(Protocol):
         ...
 
     async def append(
-        self, events: Sequence[NewEvent], claims: Sequence[IdempotencyClaim], now: int, lifetime_ms: int
+        self,
+        events: Sequence[NewEvent],
+        claims: Sequence[IdempotencyClaim],
+        now: int,
+        lifetime_ms: int,
+        versions: Mapping[UUID, int] = NOTHING,
     ) -> set[tuple[UUID, str, str]]:
         """Writes events, their deliveries (due now) and idempotency keys in one transaction.
 
         Answers with the keys (organization, operation, key) that somebody else took first. If there is any, nothing
         at all has been written, and `earlier_uses` now tells what they stand for.
+
+        Raises Outdated, having written nothing, unless each organization in `versions` has that version.
         """
         ...
 

@@ -27,6 +27,7 @@ from models.ledger import (
     EarlierUse,
     IdempotencyClaim,
     NewEvent,
+    Outdated,
     Repeat,
     Settled,
     Settlement,
@@ -39,14 +40,34 @@ from models.webhook import DisabledReason
 
 PENDING, SENDING, RETRYING, SUCCEEDED, DEAD_LETTERED, CANCELED = map(int, DeliveryStatus)
 
-_CLAIM = f"""
+_DUE = """
 WITH due AS MATERIALIZED (
   SELECT one.* FROM unnest($2::uuid[], $3::int[]) AS wanted(webhook_id, most), LATERAL (
     SELECT id, webhook_id, status, lease_until FROM delivery
     WHERE webhook_id = wanted.webhook_id AND due_at <= $1::bigint AND (lease_until IS NULL OR lease_until <= $1)
       AND replay_id IS NULL
     ORDER BY due_at LIMIT wanted.most FOR UPDATE SKIP LOCKED) AS one
-), paused AS MATERIALIZED (
+)"""
+# Those that nobody had before, of webhooks that are neither paused nor gone: nearly always all. One statement, and so
+# one transaction; a row without an id says that there are others, for `_CLAIM`.
+_CLAIM_PLAIN = f"""
+{_DUE}, judged AS MATERIALIZED (
+  SELECT due.*, w.revision, w.timeout_ms,
+    due.lease_until IS NULL AND w.deleted_at IS NULL AND w.status NOT IN ('PAUSED', 'DISABLED') AS is_plain
+  FROM due JOIN webhook w ON w.id = due.webhook_id
+), taken AS (
+  UPDATE delivery d SET status = {SENDING}, attempt_count = d.attempt_count + 1, fence = d.fence + 1,
+    lease_until = $1 + j.timeout_ms + {LEASE_SLACK_MS}
+  FROM judged j WHERE d.id = j.id AND d.webhook_id = j.webhook_id AND j.is_plain
+  RETURNING d.id, d.organization_id, d.webhook_id, j.revision, d.event_id, d.trigger, d.attempt_count,
+    d.failure_count, d.fence, d.created_at, d.replay_id
+)
+SELECT * FROM taken
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+WHERE EXISTS (SELECT 1 FROM judged WHERE NOT is_plain)
+"""
+_CLAIM = f"""
+{_DUE}, paused AS MATERIALIZED (
   SELECT id FROM webhook WHERE id IN (SELECT webhook_id FROM due) AND status = 'PAUSED' AND deleted_at IS NULL
   FOR SHARE SKIP LOCKED
 ), judged AS (
@@ -64,7 +85,7 @@ UPDATE delivery d SET
   due_at = CASE j.verdict WHEN 'send' THEN d.due_at END,
   lease_until = CASE j.verdict WHEN 'send' THEN $1 + j.timeout_ms + {LEASE_SLACK_MS} END,
   completed_at = CASE j.verdict WHEN 'cancel' THEN $1::bigint END
-FROM judged j WHERE d.id = j.id
+FROM judged j WHERE d.id = j.id AND d.webhook_id = j.webhook_id
 RETURNING d.id, d.organization_id, d.webhook_id, j.revision, d.event_id, d.trigger, d.attempt_count, d.failure_count,
   d.fence, d.created_at, d.replay_id, j.verdict, j.status AS was, j.lease_until AS lease_was, j.timeout_ms
 """
@@ -89,17 +110,24 @@ WITH RECURSIVE lane AS ({_LANES_OF.format(name="lane", which="IS NULL")}),
 SELECT *, FALSE FROM lane UNION ALL SELECT *, TRUE FROM replayed
 """
 
-_APPEND_EVENTS = """
-INSERT INTO event (id, organization_id, type, occurred_at, received_at, body, data_offset, is_test)
-SELECT *, FALSE FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::bytea[], $7::smallint[])
-"""
-
-_APPEND_DELIVERIES = f"""
-INSERT INTO delivery (id, organization_id, webhook_id, event_id, event_type, status, trigger, replay_of_id,
-                      attempt_count, failure_count, due_at, fence, created_at)
-SELECT i, o, w, e, t, {PENDING}, {int(DeliveryTrigger.EVENT)}, r, 0, 0, c, 0, c
-FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::uuid[], $7::bigint[])
-  AS u(i, o, w, e, t, r, c)
+# One statement, and so one transaction without a round trip for its beginning and one for its end.
+_APPEND = f"""
+WITH known AS MATERIALIZED (
+  SELECT count(*) = cardinality($15::uuid[]) AS unchanged FROM unnest($15::uuid[], $16::bigint[]) AS u(i, v)
+  JOIN organization o ON o.id = u.i AND o.version = u.v AND o.deleted_at IS NULL
+), written AS (
+  INSERT INTO event (id, organization_id, type, occurred_at, received_at, body, data_offset, is_test)
+  SELECT i, o, t, a, r, b, f, FALSE
+  FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::bytea[], $7::smallint[])
+    AS u(i, o, t, a, r, b, f), known WHERE unchanged
+), made AS (
+  INSERT INTO delivery (id, organization_id, webhook_id, event_id, event_type, status, trigger, replay_of_id,
+                        attempt_count, failure_count, due_at, fence, created_at)
+  SELECT i, o, w, e, t, {PENDING}, {int(DeliveryTrigger.EVENT)}, r, 0, 0, c, 0, c
+  FROM unnest($8::uuid[], $9::uuid[], $10::uuid[], $11::uuid[], $12::text[], $13::uuid[], $14::bigint[])
+    AS u(i, o, w, e, t, r, c), known WHERE unchanged
+)
+SELECT unchanged FROM known
 """
 
 _APPEND_REPEATS = f"""
@@ -241,15 +269,23 @@ class PostgresLedger:
         }
 
     async def append(
-        self, events: Sequence[NewEvent], claims: Sequence[IdempotencyClaim], now: int, lifetime_ms: int
+        self,
+        events: Sequence[NewEvent],
+        claims: Sequence[IdempotencyClaim],
+        now: int,
+        lifetime_ms: int,
+        versions: Mapping[UUID, int] = NOTHING,
     ) -> set[tuple[UUID, str, str]]:
         async with self._client.acquire_connection() as connection:
+            if not claims:
+                await _append(connection, events, versions)
+                return set()
             transaction = connection.transaction()
             await transaction.start()
             try:
                 lost = await _take_keys(connection, claims, now, lifetime_ms)
                 if not lost:
-                    await _append_events(connection, events)
+                    await _append(connection, events, versions)
             except BaseException:
                 await transaction.rollback()
                 raise
@@ -287,9 +323,34 @@ class PostgresLedger:
     async def claim(
         self, now: int, wanted: Mapping[UUID, int], replayed: Mapping[UUID, int] = NOTHING
     ) -> list[Claimed]:
+        async with self._connection() as connection:
+            rows = await connection.fetch(_CLAIM_PLAIN, now, list(wanted.keys()), list(wanted.values()))
+            claimed = [_claimed(row) for row in rows if row["id"] is not None]
+        has_others = len(claimed) < len(rows)
+        if has_others or left_for_replays((one.webhook_id for one in claimed), wanted, replayed):
+            try:
+                claimed += await self._claim_others(now, wanted, replayed, claimed, only_replays=not has_others)
+            except Exception:
+                if not claimed:  # those are to be sent; if the database is away, it will be heard of soon enough
+                    raise
+        return claimed
+
+    async def _claim_others(
+        self,
+        now: int,
+        wanted: Mapping[UUID, int],
+        replayed: Mapping[UUID, int],
+        claimed: Sequence[Claimed],
+        *,
+        only_replays: bool,
+    ) -> list[Claimed]:
+        """What is not plain, and then what replays made. `claimed`: what was taken already, of what is wanted."""
+        taken = Counter(one.webhook_id for one in claimed)
+        left = {} if only_replays else {i: most - taken[i] for i, most in wanted.items() if most > taken[i]}
         async with self._transaction() as connection:
-            rows = await connection.fetch(_CLAIM, now, list(wanted.keys()), list(wanted.values()))
-            if left := left_for_replays((row["webhook_id"] for row in rows), wanted, replayed):
+            rows = await connection.fetch(_CLAIM, now, list(left.keys()), list(left.values())) if left else []
+            taken.update(row["webhook_id"] for row in rows)
+            if left := left_for_replays(taken.elements(), wanted, replayed):
                 rows += await connection.fetch(_CLAIM_REPLAYED, now, list(left.keys()), list(left.values()))
             await _write_attempts(connection, [_abandoned(row) for row in rows if row["was"] == SENDING])
             await _count_canceled(connection, [row for row in rows if row["verdict"] == "cancel"], now)
@@ -460,8 +521,6 @@ async def _take_keys(
     connection: Any, claims: Sequence[IdempotencyClaim], now: int, lifetime_ms: int
 ) -> set[tuple[UUID, str, str]]:
     """Writes idempotency keys, in one order so that concurrent writers cannot block each other in a circle."""
-    if not claims:
-        return set()
     ordered = sorted(claims, key=lambda c: (c.organization_id, c.operation, c.key))
     rows = await connection.fetch(
         _APPEND_KEYS,
@@ -477,9 +536,10 @@ async def _take_keys(
     return {(c.organization_id, c.operation, c.key) for c in ordered} - taken
 
 
-async def _append_events(connection: Any, events: Sequence[NewEvent]) -> None:
-    await connection.execute(
-        _APPEND_EVENTS,
+async def _append(connection: Any, events: Sequence[NewEvent], versions: Mapping[UUID, int]) -> None:
+    pairs = [(e, d) for e in events for d in e.deliveries]
+    unchanged = await connection.fetchval(
+        _APPEND,
         [e.id for e in events],
         [e.organization_id for e in events],
         [e.type for e in events],
@@ -487,19 +547,18 @@ async def _append_events(connection: Any, events: Sequence[NewEvent]) -> None:
         [e.received_at for e in events],
         [e.body for e in events],
         [e.data_offset for e in events],
+        [d.id for _, d in pairs],
+        [e.organization_id for e, _ in pairs],
+        [d.webhook_id for _, d in pairs],
+        [e.id for e, _ in pairs],
+        [e.type for e, _ in pairs],
+        [d.replay_of_id for _, d in pairs],
+        [e.received_at for e, _ in pairs],
+        list(versions.keys()),
+        list(versions.values()),
     )
-    pairs = [(e, d) for e in events for d in e.deliveries]
-    if pairs:
-        await connection.execute(
-            _APPEND_DELIVERIES,
-            [d.id for _, d in pairs],
-            [e.organization_id for e, _ in pairs],
-            [d.webhook_id for _, d in pairs],
-            [e.id for e, _ in pairs],
-            [e.type for e, _ in pairs],
-            [d.replay_of_id for _, d in pairs],
-            [e.received_at for e, _ in pairs],
-        )
+    if not unchanged:
+        raise Outdated
 
 
 def _claimed(row: Any) -> Claimed:

@@ -28,6 +28,7 @@ from models.ledger import (
     EarlierUse,
     IdempotencyClaim,
     NewEvent,
+    Outdated,
     Repeat,
     Settled,
     Settlement,
@@ -124,14 +125,7 @@ class SqliteLedger:
         await self._run(lambda db: db.execute("SELECT 1").fetchone())
 
     async def versions(self, organizations: Sequence[UUID]) -> dict[UUID, int]:
-        def work(db: sqlite3.Connection) -> dict[UUID, int]:
-            rows = db.execute(
-                f"SELECT id, version FROM organization WHERE id IN ({_marks(organizations)}) AND deleted_at IS NULL",
-                [str(o) for o in organizations],
-            )
-            return {UUID(found): version for found, version in rows}
-
-        return await self._run(work)
+        return await self._run(lambda db: _versions(db, organizations))
 
     async def wishes(self, organization_id: UUID) -> list[tuple[UUID, str]]:
         def work(db: sqlite3.Connection) -> list[tuple[UUID, str]]:
@@ -162,9 +156,16 @@ class SqliteLedger:
         return await self._run(work) if claims else {}
 
     async def append(
-        self, events: Sequence[NewEvent], claims: Sequence[IdempotencyClaim], now: int, lifetime_ms: int
+        self,
+        events: Sequence[NewEvent],
+        claims: Sequence[IdempotencyClaim],
+        now: int,
+        lifetime_ms: int,
+        versions: Mapping[UUID, int] = NOTHING,
     ) -> set[tuple[UUID, str, str]]:
         def work(db: sqlite3.Connection) -> set[tuple[UUID, str, str]]:
+            if _versions(db, list(versions)) != versions:
+                raise Outdated
             lost = set()
             for claim in claims:
                 values = (str(claim.organization_id), claim.operation, claim.key, claim.request_digest)
@@ -364,6 +365,14 @@ class SqliteLedger:
 
     async def _count(self, within: BaseDBAsyncClient | None, sql: str, *parameters: object) -> int:
         return await self._run(lambda db: db.execute(sql, parameters).rowcount, within)
+
+
+def _versions(db: sqlite3.Connection, organizations: Sequence[UUID]) -> dict[UUID, int]:
+    rows = db.execute(
+        f"SELECT id, version FROM organization WHERE id IN ({_marks(organizations)}) AND deleted_at IS NULL",
+        [str(o) for o in organizations],
+    )
+    return {UUID(found): version for found, version in rows}
 
 
 def _transact(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:

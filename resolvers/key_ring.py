@@ -6,14 +6,20 @@ requests that arrive wait and then share the next: under load, one statement tel
 
 import asyncio
 from collections import OrderedDict, defaultdict
+from collections.abc import Collection
 
-from tortoise.expressions import Subquery
-from tortoise.queryset import QuerySet
+from tortoise.connection import get_connection
 
 from models.api_key import ApiKey
-from models.organization import Organization
+from models.dialect import in_dialect
 
 _CONTRACTS_KEPT = 10_000
+
+# Written by hand: Tortoise would write it anew for each request, which takes three times as long as to ask it.
+_LIVING = """
+SELECT k.* FROM api_key k JOIN organization o ON o.id = k.organization_id
+WHERE k.revoked_at IS NULL AND o.deleted_at IS NULL AND k.{column} IN ({values})
+"""
 
 
 class KeyRing:
@@ -48,7 +54,7 @@ class KeyRing:
             asked, self._waiting = self._waiting, defaultdict(list)
             answers = [(digest, answer) for digest, waiting in asked.items() for answer in waiting]
             try:
-                found = {key.digest: key for key in await living_keys().filter(digest__in=list(asked))}
+                found = {key.digest: key for key in await living_keys("digest", asked)}
             except Exception as error:
                 for _, answer in answers:
                     if not answer.done():
@@ -65,7 +71,12 @@ class KeyRing:
                     answer.set_result(found.get(digest))
 
 
-def living_keys() -> QuerySet[ApiKey]:
-    """Keys that are not revoked, of organizations that are not gone. They may have expired."""
-    living = Subquery(Organization.filter(deleted_at__isnull=True).values("id"))
-    return ApiKey.filter(revoked_at__isnull=True, organization_id__in=living)
+async def living_keys(column: str, values: Collection[object]) -> list[ApiKey]:
+    """Keys that have one of these in a column, are not revoked, and whose organizations are not gone.
+
+    They may have expired.
+    """
+    connection = get_connection("default")
+    sql = _LIVING.format(column=column, values=", ".join(f"${n}" for n in range(1, len(values) + 1)))
+    rows = await connection.execute_query_dict(*in_dialect(connection, sql, *values))
+    return [ApiKey._init_from_db(**row) for row in rows]

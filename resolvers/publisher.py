@@ -4,8 +4,9 @@ While one transaction is under way, the publishes that arrive wait and then go t
 publish waits for nobody; under load, a transaction carries hundreds. The answer comes only after the commit, and the
 wake-up only after the answer is due.
 
-Who wants an event is answered by an index of each organization's webhooks, kept in the process. Each batch first asks
-the database for the versions of its organizations, so the index is never older than the batch.
+Who wants an event is answered by an index of each organization's webhooks, kept in the process. It is taken to be up to
+date, and the statement that writes the batch makes sure: it writes nothing if an organization's version has risen, and
+the batch is made anew from what there is now. Nothing is refused before that was asked, either.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ import orjson
 from models.database import is_transient
 from models.event_type import EventType
 from models.ids import new_id
-from models.ledger import EarlierUse, IdempotencyClaim, Ledger, NewDelivery, NewEvent
+from models.ledger import EarlierUse, IdempotencyClaim, Ledger, NewDelivery, NewEvent, Outdated
 from models.moment import to_ms
 from resolvers.errors import FieldErrorCode, FieldProblem, IdempotencyConflict, NotFound, ValidationFailed
 from workers.announcements import Announce, Topic
@@ -190,24 +191,35 @@ class Publisher:
     async def _written(self, jobs: list[_Job]) -> tuple[list[list[Stored] | Exception], set[Due]]:
         """The answer to each job, and the webhooks for which there is something to send now."""
         now = self._clock()
-        indexes = await self._indexes_of([job.organization_id for job in jobs])
-        earlier: dict[_Key, EarlierUse] = {}
+        organizations = list(dict.fromkeys(job.organization_id for job in jobs))
+        indexes = self._kept(organizations)
+        are_new = indexes is None
+        if indexes is None:
+            indexes = await self._indexes_of(organizations)
         claims = [
             _claim(job.organization_id, prepared)
             for job in jobs
             for prepared in job.prepared
             if prepared.idempotency_key is not None
         ]
+        earlier = await self._ledger.earlier_uses(claims, now, self._lifetime_ms) if claims else {}
         while True:
-            earlier |= await self._ledger.earlier_uses(claims, now, self._lifetime_ms)
             batch = _Batch(now, indexes, dict(earlier))
             answers = [batch.add(job) for job in jobs]
-            if not batch.events:
-                break
-            lost = await self._ledger.append(batch.events, batch.claims, now, self._lifetime_ms)
+            lost: set[_Key] = set()
+            try:
+                if batch.events:
+                    versions = {i: index.version for i, index in indexes.items()}
+                    lost = await self._ledger.append(batch.events, batch.claims, now, self._lifetime_ms, versions)
+                elif not are_new:
+                    raise Outdated  # perhaps: who is refused by it was never compared with the database
+            except Outdated:
+                indexes, are_new = await self._indexes_of(organizations), True
+                continue
             if not lost:
                 break
             # Another process took some of the keys meanwhile: nothing was written, and now they are known.
+            earlier |= await self._ledger.earlier_uses(claims, now, self._lifetime_ms)
         counts = await self._matched_counts(answers)
         due = {(d.webhook_id, event.organization_id) for event in batch.events for d in event.deliveries}
         return [_with_counts(answer, counts) for answer in answers], due
@@ -217,8 +229,21 @@ class Publisher:
         repeats = [s.event_id for answer in answers if isinstance(answer, list) for s in answer if s.event is None]
         return await self._ledger.delivery_counts(repeats) if repeats else {}
 
+    def _kept(self, organizations: Sequence[UUID]) -> dict[UUID, OrganizationIndex] | None:
+        """Their indexes, which others may have outdated; None when one is not kept."""
+        kept = {i: index for i in organizations if (index := self._indexes.get(i)) is not None}
+        if len(kept) < len(organizations):
+            return None
+        for organization_id in organizations:
+            self._indexes.move_to_end(organization_id)
+        return kept
+
     async def _indexes_of(self, organizations: Sequence[UUID]) -> dict[UUID, OrganizationIndex]:
-        versions = await self._ledger.versions(list(dict.fromkeys(organizations)))
+        """Their indexes, up to date; those that are gone are absent."""
+        versions = await self._ledger.versions(organizations)
+        for organization_id in organizations:
+            if organization_id not in versions:
+                self._indexes.pop(organization_id, None)
         found: dict[UUID, OrganizationIndex] = {}
         for organization_id, version in versions.items():
             index = self._indexes.get(organization_id)

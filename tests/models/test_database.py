@@ -136,16 +136,17 @@ async def test_no_index_of_deliveries_holds_what_a_claim_writes_so_that_it_may_u
 
 
 @pytest.mark.parametrize("database_kind", ["postgresql"])
-@pytest.mark.parametrize("sql", [ledger_postgres._CLAIM, ledger_postgres._SETTLE], ids=["claim", "settle"])
-async def test_a_plan_that_is_made_while_there_are_no_deliveries_does_for_millions(ledger: Ledger, sql: str) -> None:
+@pytest.mark.parametrize("name", ["_CLAIM_PLAIN", "_CLAIM", "_CLAIM_REPLAYED", "_SETTLE"])
+async def test_a_plan_that_is_made_while_there_are_no_deliveries_does_for_millions(ledger: Ledger, name: str) -> None:
     """PostgreSQL keeps it: one that read the whole table would go on to do so."""
+    sql: str = getattr(ledger_postgres, name)
     count = max(map(int, re.findall(r"\$(\d+)", sql)))
     async with get_connection("default").acquire_connection() as connection:
         await connection.execute("SET plan_cache_mode = force_generic_plan")
         await connection.execute(f"PREPARE hot AS {sql}")
         rows = await connection.fetch(f"EXPLAIN EXECUTE hot({', '.join(['NULL'] * count)})")
     plan = "\n".join(row[0] for row in rows)
-    assert "Index Scan using delivery_pkey on delivery d" in plan
+    assert re.search(r"Index Scan using \w+ on delivery d .*\n +Index Cond: .*\bid = \w+\.id\b", plan)
     assert "Seq Scan" not in plan
 
 

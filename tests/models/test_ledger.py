@@ -11,7 +11,7 @@ from models.attempt import Attempt, AttemptOutcome
 from models.delivery import Delivery, DeliveryStatus, DeliveryTrigger
 from models.event import Event
 from models.ids import new_id
-from models.ledger import EarlierUse, IdempotencyClaim, Settled, StoredEvent, WaitingLane
+from models.ledger import EarlierUse, IdempotencyClaim, Outdated, Settled, StoredEvent, WaitingLane
 from models.moment import from_ms
 from models.organization import Organization
 from models.webhook import DisabledReason, Webhook, WebhookHealth, WebhookStatus
@@ -54,6 +54,29 @@ async def test_an_event_and_its_deliveries_are_written_due_at_once(bench: Bench)
     assert await bench.ledger.events([event.id, new_id()]) == {
         event.id: StoredEvent(event.id, "order.created", BODY, DATA_OFFSET)
     }
+
+
+async def test_nothing_is_written_for_an_organization_that_has_changed_or_gone(bench: Bench) -> None:
+    ledger, ours = bench.ledger, bench.organization_id
+    event = bench.event([await bench.webhook()])
+    claims = [IdempotencyClaim(ours, "publishEvent", "key", b"digest", event.id)]
+    before = await stored()
+
+    async def append(versions: dict[UUID, int], claims: list[IdempotencyClaim]) -> set[tuple[UUID, str, str]]:
+        return await ledger.append([event], claims, bench.clock(), 1000, versions)
+
+    for versions in ({ours: 2}, {ours: 0}, {ours: 1, new_id(): 1}):
+        for taken in ([], claims):
+            with pytest.raises(Outdated):
+                await append(versions, taken)
+    await Organization.filter(id=ours).update(deleted_at=from_ms(bench.clock()))
+    with pytest.raises(Outdated):
+        await append({ours: 1}, [])
+    await Organization.filter(id=ours).update(deleted_at=None)
+    assert await stored() == before
+
+    assert await append({ours: 1}, claims) == set()
+    assert (await Event.all().count(), await Delivery.all().count()) == (1, 1)
 
 
 async def test_an_idempotency_key_is_taken_with_the_event(bench: Bench) -> None:

@@ -53,9 +53,9 @@ class Press:
         tasks = [asyncio.ensure_future(one) for one in publishes]
         await asyncio.sleep(0)
         del self.ledger.before["append"]
+        self.ledger.calls.clear()
         gate.opened.set()
         await first
-        self.ledger.calls.clear()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
 
@@ -252,18 +252,26 @@ async def test_when_the_database_refuses_a_batch_each_publish_is_tried_by_itself
     assert await Event.all().count() == 3
 
 
+async def test_a_publish_asks_the_database_once_as_long_as_nobody_changes_a_webhook(press: Press) -> None:
+    await press.webhook("*")
+    await press.publish()
+    press.ledger.calls.clear()
+    await press.publish()
+    assert press.ledger.calls == {"append": 1}
+
+
 async def test_with_the_database_away_all_that_wait_are_told_at_once(press: Press) -> None:
     gate = press.ledger.before["append"] = Gate()
     first = asyncio.create_task(press.publish())
     await gate.reached.wait()
     tasks = [asyncio.create_task(press.publish()) for _ in range(50)]
     await asyncio.sleep(0)
-    press.ledger.fail("versions", 1)
+    press.ledger.fail("append", 1)
     gate.opened.set()
     await first
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert {type(answer) for answer in answers} == {ConnectionRefusedError}
-    assert press.ledger.calls["versions"] == 2
+    assert press.ledger.calls["append"] == 2
     assert (await press.publish()).duplicate is False
     assert await Event.all().count() == 2
 
