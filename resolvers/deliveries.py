@@ -18,7 +18,7 @@ from models.webhook import PayloadEnvelope, Webhook
 from resolvers.caller import Caller, Scope
 from resolvers.inputs import DeliveryFilter
 from resolvers.lookup import one_of, own
-from resolvers.paging import Order, Page, PageRequest, page, pages
+from resolvers.paging import Order, Page, PageRequest, having, page, pages
 from workers.envelopes import body_for
 
 _CURL_BODY_MOST = 20_000
@@ -40,7 +40,11 @@ async def list_(
 ) -> Page[Delivery]:
     """One page of deliveries, the latest first. Raises ValidationFailed for the page's arguments, Forbidden."""
     caller.require(Scope.DELIVERIES_READ)
-    return await page(_filtered(caller, filter, webhook_id, event_id), request, _order(filter))
+    order = _order(filter, of_webhook=webhook_id is not None)
+    rows = _filtered(caller, filter, None, event_id)
+    if webhook_id is not None:
+        rows = rows.filter(having("webhook_id", webhook_id, request, order))
+    return await page(rows, request, order)
 
 
 async def count(
@@ -61,7 +65,9 @@ async def pages_of_webhooks(
 ) -> dict[UUID, Page[Delivery]]:
     """The same page of each webhook's deliveries, in two statements however many webhooks there are."""
     caller.require(Scope.DELIVERIES_READ)
-    return await pages(_filtered(caller, filter, None, None), "webhook_id", webhooks, request, _order(filter))
+    return await pages(
+        _filtered(caller, filter, None, None), "webhook_id", webhooks, request, _order(filter, of_webhook=True)
+    )
 
 
 async def pages_of_events(caller: Caller, events: Sequence[UUID], request: PageRequest) -> dict[UUID, Page[Delivery]]:
@@ -153,8 +159,10 @@ def _asks_for_what_is_open(filter: DeliveryFilter) -> bool:
     return filter.status is not None and set(filter.status).issubset(OPEN)
 
 
-def _order(filter: DeliveryFilter) -> Order:
-    return Order(alike="completed_at") if _asks_for_what_is_open(filter) else Order()
+def _order(filter: DeliveryFilter, *, of_webhook: bool) -> Order:
+    if _asks_for_what_is_open(filter):
+        return Order(alike="completed_at")
+    return Order(alike="webhook_id") if of_webhook else Order()
 
 
 def _states(filter: DeliveryFilter) -> set[DeliveryStatus]:

@@ -80,10 +80,23 @@ async def pages(
     """
     if not keys:
         return {}
-    ids = await _ids_of(_limited(query, request, order), column, keys)
+    any_key = new_id()
+    one = _limited(query.filter(having(column, any_key, request, order)), request, order)
+    ids = await _ids_of(one, any_key, keys)
     rows = {row.pk: row for row in await query.model.filter(pk__in=[pk for part in ids for pk in part])}
     found: list[list[M]] = [[rows[pk] for pk in part if pk in rows] for part in ids]
     return {key: _page_of(part, request, order) for key, part in zip(keys, found, strict=True)}
+
+
+def having(column: str, key: UUID, request: PageRequest, order: Order) -> Q:
+    """The rows with this key in a column, where the order may say that all are alike in that.
+
+    Then as a range: to sort by what is said to be equal is not to sort to PostgreSQL, and it would walk all rows after
+    all. But in a range it cannot jump to a cursor's place, and behind such a place the rows are near.
+    """
+    as_range = column == order.alike and request.after is None and request.before is None
+    told: dict[str, Any] = {f"{column}__gte": key, f"{column}__lte": key} if as_range else {column: key}
+    return Q(**told)
 
 
 def _limited(query: QuerySet[M], request: PageRequest, order: Order) -> QuerySet[M]:
@@ -106,21 +119,23 @@ def _page_of(rows: list[M], request: PageRequest, order: Order) -> Page[M]:
     return Page(rows, more, request.after is not None, order)
 
 
-async def _ids_of(query: QuerySet[M], column: str, keys: Sequence[UUID]) -> list[list[UUID]]:
-    """For each key the ids that the query finds for it. Tortoise writes the statement for one key alone."""
+async def _ids_of(query: QuerySet[M], any_key: UUID, keys: Sequence[UUID]) -> list[list[UUID]]:
+    """For each key the ids that the query would find with it in the place of `any_key`.
+
+    Tortoise writes the statement for one key alone.
+    """
     connection = get_connection("default")
-    any_key = new_id()
-    ids = query.filter(**{column: any_key}).values_list("id")
+    ids = query.values_list("id")
     ids._choose_db_if_not_chosen()
     ids._make_query()
     sql, parameters = ids.query.get_parameterized_sql()
-    place = [str(parameter) for parameter in parameters].index(str(any_key))
-    as_stored = type(parameters[place])
+    stored_key = next(parameter for parameter in parameters if str(parameter) == str(any_key))
     parts: list[str] = []
     values: list[Any] = []
     for i, key in enumerate(keys):
         parts.append(f"SELECT {i} AS part, one.* FROM ({_renumbered(sql, len(values))}) AS one")
-        values += [*parameters[:place], key if as_stored is UUID else str(key), *parameters[place + 1 :]]
+        stored = key if isinstance(stored_key, UUID) else str(key)
+        values += [stored if parameter == stored_key else parameter for parameter in parameters]
     found: list[list[UUID]] = [[] for _ in keys]
     for row in await connection.execute_query_dict(" UNION ALL ".join(parts), values):
         part, pk = row.values()

@@ -116,6 +116,27 @@ async def test_what_waits_is_found_without_reading_what_has_ended(caller: Caller
     assert read["rows"] == 3  # each list's one, and for the second its row besides
 
 
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+async def test_an_idle_webhooks_deliveries_are_found_without_walking_those_of_others(caller: Caller) -> None:
+    idle, request = new_id(), PageRequest(first=50)
+    await select(  # its share of all is a fortieth, and all of it is older than the other half
+        "INSERT INTO delivery (id, organization_id, webhook_id, event_id, event_type, status, trigger, attempt_count, "
+        "failure_count, fence, created_at, completed_at) SELECT lpad(to_hex(n), 32, '0')::uuid, $1, "
+        "CASE WHEN n < 30000 AND n % 20 = 0 THEN $2 ELSE lpad(to_hex(n % 39), 32, '0')::uuid END, $1, 'order.paid', "
+        "4, 1, 1, 0, 1, n, n FROM generate_series(1, 60000) n",
+        caller.organization_id,
+        idle,
+    )
+    await select("ANALYZE delivery")
+    async with in_transaction():
+        pages = await deliveries.pages_of_webhooks(caller, [idle], DeliveryFilter(), request)
+        page = await deliveries.list_(caller, DeliveryFilter(), request, webhook_id=idle)
+        [read] = await select("SELECT idx_tup_fetch AS rows FROM pg_stat_xact_user_tables WHERE relname = 'delivery'")
+    assert len(page.items) == 50
+    assert pages[idle].items == page.items
+    assert read["rows"] <= 3 * 51  # their ids, and then they; and both at once
+
+
 async def test_deliveries_are_found_by_webhook_and_by_event(history: Caller) -> None:
     first = await Delivery.filter(organization_id=history.organization_id).order_by("id").first()
     assert first is not None
