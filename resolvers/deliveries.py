@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
 
+from tortoise.expressions import Q
 from tortoise.functions import Count
 from tortoise.queryset import QuerySet
 
 from models import tally
-from models.attempt import Attempt
+from models.attempt import Attempt, AttemptOutcome
 from models.delivery import OPEN, Delivery, DeliveryStatus
 from models.event import Event
 from models.ids import Prefix
@@ -22,6 +23,11 @@ from resolvers.paging import Order, Page, PageRequest, having, page, pages
 from workers.envelopes import body_for
 
 _CURL_BODY_MOST = 20_000
+_TROUBLE = (
+    Q(last_outcome__not=AttemptOutcome.SUCCESS),
+    Q(completed_at__isnull=False) | Q(last_outcome__isnull=False),
+)
+"""To the letter the condition of the indexes `delivery_trouble…`: no success, and ended or tried."""
 
 
 async def get(caller: Caller, id: str) -> Delivery:
@@ -159,6 +165,16 @@ def _asks_for_what_is_open(filter: DeliveryFilter) -> bool:
     return filter.status is not None and set(filter.status).issubset(OPEN)
 
 
+def _asks_for_trouble(filter: DeliveryFilter) -> bool:
+    """Whether nothing that succeeded can be among it."""
+    return (
+        (filter.status is not None and set(filter.status) <= {DeliveryStatus.DEAD_LETTERED, DeliveryStatus.CANCELED})
+        or (filter.outcome is not None and AttemptOutcome.SUCCESS not in filter.outcome)
+        or (filter.status_code_gte is not None and filter.status_code_gte >= 300)
+        or (filter.status_code_lte is not None and filter.status_code_lte < 200)
+    )
+
+
 def _order(filter: DeliveryFilter, *, of_webhook: bool) -> Order:
     if _asks_for_what_is_open(filter):
         return Order(alike="completed_at")
@@ -188,6 +204,8 @@ def _filtered(
             query = query.filter(dead_at__isnull=False)  # has an index of its own
         elif _asks_for_what_is_open(filter):
             query = query.filter(completed_at__isnull=True)  # the same
+    if _asks_for_trouble(filter):
+        query = query.filter(*_TROUBLE)  # the same
     if filter.trigger is not None:
         query = query.filter(trigger__in=list(filter.trigger))
     if filter.event_types is not None:

@@ -26,6 +26,7 @@ from tests.models.bench import Bench, select
 
 ROOT = Path(__file__).parent.parent.parent
 
+_TROUBLE = "last_outcome <> 1 OR last_outcome IS NULL AND completed_at IS NOT NULL OR last_outcome IS NOT NULL"
 INDEXES = {
     "delivery_due": ("delivery", ["webhook_id", "due_at"], "due_at IS NOT NULL AND replay_id IS NULL"),
     "delivery_due_replayed": ("delivery", ["webhook_id", "due_at"], "due_at IS NOT NULL AND replay_id IS NOT NULL"),
@@ -33,6 +34,8 @@ INDEXES = {
     "delivery_open": ("delivery", ["webhook_id", "id"], "completed_at IS NULL"),
     "delivery_dead": ("delivery", ["webhook_id", "id"], "dead_at IS NOT NULL"),
     "delivery_dead_of_organization": ("delivery", ["organization_id", "id"], "dead_at IS NOT NULL"),
+    "delivery_trouble": ("delivery", ["webhook_id", "id"], _TROUBLE),
+    "delivery_trouble_of_organization": ("delivery", ["organization_id", "id"], _TROUBLE),
     "delivery_rollup_age": ("delivery_rollup", ["resolution_ms", "start"], None),
     "idempotency_age": ("idempotency", ["created_at"], None),
 }

@@ -23,12 +23,7 @@ from resolvers.paging import PageRequest
 from tests.houses import ManualClock, new_caller, stored
 from tests.models.bench import select
 
-SUCCEEDED, DEAD_LETTERED, RETRYING, PENDING = (
-    DeliveryStatus.SUCCEEDED,
-    DeliveryStatus.DEAD_LETTERED,
-    DeliveryStatus.RETRYING,
-    DeliveryStatus.PENDING,
-)
+PENDING, _, RETRYING, SUCCEEDED, DEAD_LETTERED, CANCELED = DeliveryStatus
 
 
 @pytest.fixture
@@ -135,6 +130,44 @@ async def test_an_idle_webhooks_deliveries_are_found_without_walking_those_of_ot
     assert len(page.items) == 50
     assert pages[idle].items == page.items
     assert read["rows"] <= 3 * 51  # their ids, and then they; and both at once
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"status": [CANCELED]}, [1]),
+        ({"status": [CANCELED, DEAD_LETTERED]}, [3, 1]),
+        ({"outcome": [AttemptOutcome.TIMEOUT, AttemptOutcome.TLS_ERROR]}, [2]),
+        ({"outcome": [AttemptOutcome.HTTP_ERROR], "status": [RETRYING]}, [4]),
+        ({"status_code_gte": 400}, [4, 3]),
+        ({"status_code_lte": 199}, []),
+    ],
+)
+async def test_trouble_is_found_without_reading_what_went_well(
+    caller: Caller, asked: dict[str, Any], expected: list[int]
+) -> None:
+    webhook = new_id()
+    await select(
+        "INSERT INTO delivery (id, organization_id, webhook_id, event_id, event_type, status, trigger, attempt_count, "
+        "failure_count, fence, created_at, completed_at, last_outcome, last_status_code) "
+        "SELECT lpad(to_hex(n), 32, '0')::uuid, $1::uuid, $2::uuid, $1::uuid, 'order.paid', s, 1, 1, 0, 1, n, ended, "
+        "outcome, code FROM (VALUES (0, 4, 1, 1, 200), (1, 6, 1, NULL, NULL), (2, 3, NULL, 4, NULL), "
+        "(3, 5, 1, 2, 500), (4, 3, NULL, 2, 503)) AS odd(n, s, ended, outcome, code) UNION ALL "
+        "SELECT lpad(to_hex(n), 32, '0')::uuid, $1, $2, $1, 'order.paid', 4, 1, 1, 0, 1, n, n, 1, 200 "
+        "FROM generate_series(5, 20000) n",
+        caller.organization_id,
+        webhook,
+    )
+    await select("ANALYZE delivery")
+    wanted, request = DeliveryFilter(**asked), PageRequest(first=50)
+    async with in_transaction():
+        page = await deliveries.list_(caller, wanted, request)
+        pages = await deliveries.pages_of_webhooks(caller, [webhook], wanted, request)
+        [read] = await select("SELECT idx_tup_fetch AS rows FROM pg_stat_xact_user_tables WHERE relname = 'delivery'")
+    assert [one.id.int for one in page.items] == expected
+    assert pages[webhook].items == page.items
+    assert read["rows"] <= 3 * 4
 
 
 async def test_deliveries_are_found_by_webhook_and_by_event(history: Caller) -> None:
