@@ -142,14 +142,15 @@ class Receiver:
         return f"{self.origin}/hook"
 
     async def wait_for(self, count: int, timeout: float = 10) -> list[Received]:
-        """The requests so far, as soon as there are `count`; fails when there are fewer after `timeout` seconds."""
+        """The requests so far, as soon as there are `count`; fails when `timeout` seconds pass without one more."""
         if len(self.requests) < count:
             arrival = asyncio.get_running_loop().create_future()
             self._arrivals.append((count, arrival))
-            try:
-                await asyncio.wait_for(arrival, timeout)
-            except TimeoutError:
-                raise AssertionError(f"{len(self.requests)} of {count} requests came within {timeout:g} s") from None
+            while not arrival.done():
+                came = len(self.requests)
+                await asyncio.wait([arrival], timeout=timeout)
+                if len(self.requests) == came:
+                    raise AssertionError(f"{came} of {count} requests came, and no more within {timeout:g} s")
         return list(self.requests)
 
     async def start(self) -> None:
