@@ -259,7 +259,9 @@ class Engine:
                 batch = self._results[:_MAX_SETTLED_AT_ONCE]
                 await self._settle(batch)
                 del self._results[: len(batch)]
-            if not self._ended:
+            if self._is_behind:  # what was settled held slots until now
+                self._awake.set()
+            if not self._ended and 2 * self._free > self._pace.concurrency:
                 await asyncio.sleep(_SETTLE_REST_SECONDS)
 
     async def _settle(self, batch: Sequence[Settlement]) -> None:
