@@ -1,5 +1,6 @@
 """The GraphiQL page: what is served, and what a person in a browser gets of it."""
 
+import asyncio
 import gzip
 import hashlib
 import json
@@ -259,6 +260,38 @@ async def test_a_newcomer_creates_a_webhook_and_publishes_to_it(visit: Visit, pr
     published = (await visit.run("PublishEvent"))["data"]["publishEvent"]
     assert published["matchedWebhookCount"] == 1
     await visit.page.screenshot(path=artifacts / "graphiql-publish.png")
+
+
+async def test_a_late_answer_about_the_session_neither_wipes_a_key_nor_signs_anybody_out(
+    visit: Visit, product: Product
+) -> None:
+    """The page asks whose its session is as it opens; by the time it hears, a person may have been quicker."""
+    release = [asyncio.Event(), asyncio.Event()]
+    held, told = iter(release), asyncio.Event()
+
+    async def late(route: Route) -> None:
+        if route.request.method == "GET" and (gate := next(held, None)) is not None:
+            answer = await route.fetch()
+            await gate.wait()
+            await route.fulfill(response=answer)
+            if gate is release[-1]:
+                told.set()
+        else:
+            await route.continue_()
+
+    await visit.page.route("**/session", late)
+    await visit.open()
+    await visit.page.fill("#key", product.token)
+    release[0].set()
+    await visit.until("document.getElementById('key-state').textContent.startsWith('Enter')")
+    assert await visit.page.input_value("#key") == product.token
+    await visit.page.reload()
+    await visit.until(f"{RESULT} === ''")
+    assert await visit.enter(product.token) == "Demo · dev"
+    release[1].set()
+    await told.wait()
+    assert await visit.page.evaluate("fetch('/session').then((answer) => answer.status)") == 200  # and heard by now
+    assert await visit.told() == "Demo · dev"
 
 
 OPERATIONS = ("WhoAmI", "CreateWebhook", "PublishEvent", "FailingWebhooks", "PreviewDelivery", "CheckSignature")

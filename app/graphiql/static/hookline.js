@@ -17,6 +17,7 @@
   // ── the session ────────────────────────────────────────────────────────────────────────────────────
 
   let signedIn = false;
+  let latest = 0; // of the attempts to sign in: what an earlier one is answered means nothing any more
 
   const MISSING = "Enter an API key to begin.";
   const WHERE = "`make run` prints one, and `./hookline keys create` makes more.";
@@ -32,9 +33,11 @@
   }
 
   async function signIn(token) {
+    const mine = ++latest;
     say("none", "Checking the key …");
     const begun = await call("POST", { authorization: `Bearer ${token.trim()}` });
     const kept = begun?.ok ? await call("GET") : null;
+    if (mine !== latest) return;
     if (kept?.ok) await enter(kept);
     else if (!begun) leave("bad", "The server does not answer.");
     else if (begun.status === 401) leave("bad", REFUSED);
@@ -42,9 +45,14 @@
   }
 
   async function resume() {
+    const mine = ++latest;
     const known = await call("GET");
+    if (mine !== latest) return;
     if (known?.ok) await enter(known);
-    else leave("none", MISSING);
+    else {
+      say("none", MISSING); // and nothing else: somebody may be typing a key by now
+      ui.key.focus();
+    }
   }
 
   async function signOut() {
