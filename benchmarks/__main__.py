@@ -15,6 +15,7 @@ from benchmarks.graphql import graphql
 from benchmarks.growth import growth
 from benchmarks.latency import latency
 from benchmarks.live import live
+from benchmarks.machine import Ticks
 from benchmarks.publishing import publishing
 from benchmarks.result import Result, Scale
 from benchmarks.stand import Stand, standing
@@ -50,12 +51,14 @@ async def _measure(names: tuple[str, ...], scale: Scale, out: Path) -> None:
         about["postgresql"] = await stand.postgresql_version()
         for name in names:
             click.secho(f"{name} …", bold=True)
-            began = time.perf_counter()
-            results[name] = await ALL[name](stand, scale)
-            click.echo("\n".join(report.table(results[name].rows)))
-            for what, reached in results[name].targets:
+            began, before = time.perf_counter(), Ticks.now()
+            result = results[name] = await ALL[name](stand, scale)
+            result.stolen_percent = (Ticks.now() - before).stolen_percent
+            click.echo("\n".join(report.table(result.rows)))
+            for what, reached in result.targets:
                 click.secho(f"{'reached' if reached else 'missed'}: {what}", fg="green" if reached else "yellow")
-            click.echo(f"took {time.perf_counter() - began:.0f} s\n")
+            took = time.perf_counter() - began
+            click.echo(f"took {took:.0f} s, {result.stolen_percent:.1f} % of the processor stolen\n")
             report.write(out, results, about)
     click.echo(f"written to {out}/")
 

@@ -45,6 +45,7 @@ def markdown(results: Mapping[str, Result], about: Mapping[str, str]) -> str:
     for result in results.values():
         lines += ["", f"## {result.title}", "", result.terms, "", *table(result.rows)]
         lines += ["", *(f"- {'reached' if reached else '**missed**'}: {what}" for what, reached in result.targets)]
+        lines += [f"- {result.stolen_percent:.1f} % of the processor was stolen meanwhile"]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -61,7 +62,7 @@ def table(rows: list[Row]) -> list[str]:
 
 def _as_json(result: Result) -> dict[str, Any]:
     return {"title": result.title, "terms": result.terms, "rows": result.rows, "targets": result.targets,
-            "details": result.details}  # fmt: skip
+            "stolen %": round(result.stolen_percent, 1), "details": result.details}  # fmt: skip
 
 
 def _plot(out: Path, results: Mapping[str, Result]) -> None:
@@ -83,9 +84,10 @@ def _plot(out: Path, results: Mapping[str, Result]) -> None:
 
 
 def _bars(label: str, *columns: str) -> Callable[[Any, list[Row]], None]:
-    """Draws a group of bars for each row, a colour for each column, and each bar's figure beside it."""
+    """Draws a group of bars for each row with figures, a colour for each column, and each bar's figure beside it."""
 
     def draw(axes: Any, rows: list[Row]) -> None:
+        rows = [row for row in rows if all(row[column] != "" for column in columns)]
         height = 0.8 / len(columns)
         for number, column in enumerate(columns):
             places = [index + (number - (len(columns) - 1) / 2) * height for index in range(len(rows))]
@@ -106,20 +108,21 @@ def _fan_out(axes: Any, rows: list[Row]) -> None:
     axes.legend(fontsize="small")
 
 
-def _fairness(axes: Any, rows: list[Row]) -> None:
-    _bars("what", "p50 ms", "p99 ms")(axes, [row for row in rows if row["p99 ms"] != ""])
+def _latency(axes: Any, rows: list[Row]) -> None:
+    rows = [{**row, "load": row["load"].replace(", slices", ",\nslices")} for row in rows]
+    _bars("load", "p50 ms", "p99 ms")(axes, rows)
 
 
 _PLOTS: dict[str, Callable[[Any, list[Row]], None]] = {
     "end_to_end": _bars("what", "published/s", "delivered/s"),
     "publishing": _bars("what", "events/s", "events/s a core of serve"),
-    "latency": _bars("load", "p50 ms", "p99 ms"),
+    "latency": _latency,
     "fan_out": _fan_out,
     "matching": _bars("webhooks", "known type, ms", "new type, ms", "after a change, ms"),
     "graphql": _bars("what", "requests/s a core"),
     "live": _bars("what", "messages/s", "messages/s a core"),
     "growth": _bars("past deliveries", "delivered/s", "published/s"),
-    "fairness": _fairness,
+    "fairness": _bars("what", "p50 ms", "p99 ms"),
 }
 
 

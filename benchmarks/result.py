@@ -41,3 +41,5 @@ class Result:
     targets: list[tuple[str, bool]] = field(default_factory=list)
     """What was to be reached, and whether it was."""
     details: dict[str, Any] = field(default_factory=dict)
+    stolen_percent: float = 0.0
+    """Of the processor, taken by the machine's host while it was measured."""
