@@ -5,7 +5,6 @@ GET      whose session it is
 DELETE   ends it, and what is watched with it
 """
 
-from datetime import datetime
 from typing import Any
 
 import orjson
@@ -19,7 +18,7 @@ from app.request_id import request_id_of
 from app.rest.native import NATIVE
 from app.wiring import House
 from models.ids import Prefix, encode, new_id
-from models.moment import from_ms, to_ms
+from models.moment import from_ms, rfc_3339, to_ms
 from resolvers import keys, organizations, sessions
 from resolvers.availability import unavailable
 from resolvers.caller import Caller, Session
@@ -86,12 +85,8 @@ async def _described(caller: Caller, session: Session) -> dict[str, Any]:
         "organization": {"id": encode(Prefix.ORGANIZATION, organization.id), "name": organization.name},
         "api_key": {"id": encode(Prefix.API_KEY, caller.key.id), "name": caller.key.name},
         "scopes": sorted(map(str, caller.scopes)),
-        "expires_at": _shown(from_ms(session.expires_at)),
+        "expires_at": rfc_3339(from_ms(session.expires_at)),
     }
-
-
-def _shown(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _json(status: int, body: Any, headers: dict[str, str] | None = None) -> Response:

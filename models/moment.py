@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from tortoise import fields
@@ -24,6 +25,12 @@ def to_ms(moment: datetime) -> int:
 def from_ms(ms: int) -> datetime:
     """The moment in UTC, to the millisecond."""
     return _EPOCH + timedelta(milliseconds=ms)
+
+
+@lru_cache(maxsize=1024)  # the events of one publish share their moments
+def rfc_3339(moment: datetime) -> str:
+    """`2026-11-21T08:15:30.250Z`: RFC 3339 in UTC, rounded down to the millisecond. The moment carries a time zone."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 class MomentField(fields.BigIntField):

@@ -9,6 +9,7 @@ import strawberry
 from graphql import GraphQLError
 from strawberry.types.scalar import ScalarDefinition
 
+from models.moment import rfc_3339
 from resolvers.validation import as_json
 
 if TYPE_CHECKING:
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
 else:
     JSON = NewType("JSON", object)
     Cursor = NewType("Cursor", str)
-
-
-def shown_moment(moment: datetime) -> str:
-    """`2026-11-21T08:15:30.250Z`: UTC, to the millisecond."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def _read_moment(text: Any) -> datetime:
@@ -55,7 +51,7 @@ SCALARS: dict[object, ScalarDefinition] = {
             "input may have any offset, but must have one."
         ),
         specified_by_url="https://scalars.graphql.org/andimarek/date-time",
-        serialize=shown_moment,
+        serialize=rfc_3339,
         parse_value=_read_moment,
     ),
     JSON: strawberry.scalar(

@@ -9,6 +9,7 @@ from datetime import datetime
 import orjson
 
 from models.ledger import StoredEvent
+from models.moment import rfc_3339
 from models.webhook import PayloadEnvelope
 
 CONTENT_TYPE = "application/json"
@@ -16,8 +17,7 @@ CONTENT_TYPE = "application/json"
 
 def standard_body(type: str, occurred_at: datetime, data: bytes) -> tuple[bytes, int]:
     """`{"type":…,"timestamp":…,"data":…}` and where the data begins in it. `data` is JSON."""
-    moment = occurred_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    head = b'{"type":%s,"timestamp":"%s","data":' % (orjson.dumps(type), moment.encode())
+    head = b'{"type":%s,"timestamp":"%s","data":' % (orjson.dumps(type), rfc_3339(occurred_at).encode())
     return head + data + b"}", len(head)
 
 

@@ -1,7 +1,7 @@
 """The wake-up: it says which webhooks may have something due. It is only a hint: losing it loses nothing.
 
     publish ──► WakeUp ──at once──► the bell, a Redis list ──► one worker's engine
-                       ──soon───► an arq job ──────────────► the same, of whichever worker takes it
+                       ──at times─► an arq job ──────────────► the same, of whichever worker takes it
 
 The bell takes a tenth of what a job does, and is heard a few milliseconds earlier. The job is for what the bell misses,
 and is there as long as nobody has done it. Retries, leases and order are the database's. Redis may be wiped, stopped or
@@ -40,7 +40,7 @@ _NAMED = 200
 """Webhooks that a wake-up names; when there are more, it says only that there is something."""
 _EVERY_FIVE = set(range(3, 60, 5))
 _RINGS_APART_S = 0.01
-_JOBS_APART_S = 0.1
+_JOBS_APART_S = 1.0
 _AWAY_SECONDS = 1.0
 
 

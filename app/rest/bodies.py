@@ -26,6 +26,7 @@ from models import webhook as rows
 from models.attempt import AttemptOutcome
 from models.event_pattern import MAX_LENGTH, NAME_FORM, PATTERN_FORM
 from models.ids import Prefix, encode
+from models.moment import rfc_3339
 from models.webhook import WebhookStatus
 from resolvers.events import Published
 from resolvers.inputs import EventDraft, PatternsPatch, WebhookChange, WebhookDraft
@@ -73,10 +74,6 @@ def _read_moment(value: object) -> datetime:
     raise ValueError("must be a moment with its time zone, such as 2026-04-26T12:00:00Z")
 
 
-def _write_moment(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 Moment = Annotated[
     datetime,
     PlainValidator(_read_moment),
@@ -86,7 +83,7 @@ Moment = Annotated[
 
 WrittenMoment = Annotated[
     datetime,
-    PlainSerializer(_write_moment, return_type=str),
+    PlainSerializer(rfc_3339, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 """Written: RFC 3339 in UTC, to the millisecond."""

@@ -6,7 +6,7 @@ import pytest
 
 from models.ids import new_id
 from models.ledger import Ledger
-from models.moment import from_ms, to_ms
+from models.moment import from_ms, rfc_3339, to_ms
 from models.organization import Organization
 
 
@@ -23,6 +23,18 @@ def test_a_moment_is_milliseconds_since_1970_rounded_down(moment: datetime, ms: 
     assert to_ms(moment) == ms
     assert from_ms(ms) == moment.replace(microsecond=moment.microsecond // 1000 * 1000)
     assert from_ms(ms).tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        (datetime(2026, 11, 21, 8, 15, 30, 250_999, UTC), "2026-11-21T08:15:30.250Z"),
+        (datetime(2026, 11, 21, 8, 15, 30, tzinfo=UTC), "2026-11-21T08:15:30.000Z"),
+        (datetime(2026, 1, 1, 1, 30, tzinfo=timezone(timedelta(hours=2))), "2025-12-31T23:30:00.000Z"),
+    ],
+)
+def test_a_moment_is_written_in_utc_to_the_millisecond(moment: datetime, text: str) -> None:
+    assert rfc_3339(moment) == text
 
 
 def test_a_moment_without_a_time_zone_is_refused() -> None:

@@ -106,6 +106,31 @@ async def test_announcements_that_come_at_once_are_one_message(redis: Redis) -> 
     await hearing.aclose(close_connection_pool=True)
 
 
+async def test_while_nobody_listens_few_announcements_are_made_and_who_comes_hears_the_next(redis: Redis) -> None:
+    make_redis = clients_of(redis.url)
+    listener, ours, wake = Listener(make_redis), new_id(), asyncio.Event()
+    asking = make_redis()
+    async with announcing(make_redis) as announce:
+        before, began = await _published(asking), asyncio.get_running_loop().time()
+        for _ in range(60):
+            announce(Topic.EVENTS, [ours])
+            await asyncio.sleep(0.01)
+        seconds = asyncio.get_running_loop().time() - began
+        assert 1 <= await _published(asking) - before <= seconds / 0.1 + 1
+        with listener.nudged(wake, ours, Topic.EVENTS):
+            await _quiet(wake)
+            announce(Topic.EVENTS, [ours])
+            await asyncio.wait_for(wake.wait(), 10)
+    await listener.aclose()
+    await asking.aclose(close_connection_pool=True)
+
+
+async def _published(redis: ArqRedis) -> int:
+    """How many messages Redis was given to pass on."""
+    told = await redis.info("commandstats")
+    return int(told.get("cmdstat_publish", {"calls": 0})["calls"])
+
+
 async def test_announcing_goes_on_while_redis_is_away_and_is_heard_when_it_is_back() -> None:
     with redis_server() as server:
         listener = Listener(clients_of(server.url))
