@@ -7,13 +7,17 @@ requests that arrive wait and then share the next: under load, one statement tel
 import asyncio
 from collections import OrderedDict, defaultdict
 from collections.abc import Collection
+from datetime import datetime, timedelta
+from uuid import UUID
 
 from tortoise.connection import get_connection
+from tortoise.expressions import Q
 
 from models.api_key import ApiKey
 from models.dialect import in_dialect
 
 _CONTRACTS_KEPT = 10_000
+_NOTED_EVERY = timedelta(minutes=1)
 
 # Written by hand: Tortoise would write it anew for each request, which takes three times as long as to ask it.
 _LIVING = """
@@ -29,6 +33,7 @@ class KeyRing:
         self._waiting: defaultdict[str, list[asyncio.Future[ApiKey | None]]] = defaultdict(list)
         self._looking: asyncio.Task[None] | None = None
         self._contracts: OrderedDict[str, str] = OrderedDict()
+        self._being_noted: set[UUID] = set()
 
     async def key_of(self, digest: str) -> ApiKey | None:
         """The key, unless it is unknown or revoked, or its organization is gone."""
@@ -37,6 +42,23 @@ class KeyRing:
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
         return await answer
+
+    async def note_use(self, key: ApiKey, now: datetime) -> None:
+        """Writes to the minute when a key was used last.
+
+        Of the many that use it at once, one does. Each minute all of them would wait in line for the key's row, each
+        on a connection of its own.
+        """
+        is_noted = key.last_used_at is not None and now - key.last_used_at < _NOTED_EVERY
+        if is_noted or key.id in self._being_noted:
+            return
+        self._being_noted.add(key.id)
+        try:
+            stale = Q(last_used_at__isnull=True) | Q(last_used_at__lte=now - _NOTED_EVERY)
+            await asyncio.shield(ApiKey.filter(stale, id=key.id).update(last_used_at=now))
+            key.last_used_at = now
+        finally:
+            self._being_noted.discard(key.id)
 
     def contract_met(self, digest: str) -> str | None:
         """The contract of a key that was seen before, unless it is our own: for refusals while the database is away."""

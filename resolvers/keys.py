@@ -1,12 +1,9 @@
 """API keys: making, importing, revoking them, and telling whose a token is."""
 
-import asyncio
 import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
-
-from tortoise.expressions import Q
 
 from models.api_key import ApiKey, digest_of, new_token, shown_prefix_of
 from models.ids import Prefix, decode, new_id
@@ -22,7 +19,6 @@ MAX_NAME = 200
 MIN_TOKEN, MAX_TOKEN = 16, 4096
 MAX_EMAIL = 254  # RFC 5321 §4.5.3.1.3, less the angle brackets
 _EMAIL = re.compile(r"[!-?A-~]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")  # printable ASCII and one @
-_TOUCH_EVERY = timedelta(minutes=1)
 
 
 async def list_(caller: Caller) -> list[ApiKey]:
@@ -78,10 +74,7 @@ async def _caller(desk: Desk, key: ApiKey | None) -> Caller | None:
     now = from_ms(desk.clock())
     if key.expires_at is not None and key.expires_at <= now:
         return None
-    if key.last_used_at is None or now - key.last_used_at >= _TOUCH_EVERY:
-        stale = Q(last_used_at__isnull=True) | Q(last_used_at__lte=now - _TOUCH_EVERY)
-        await asyncio.shield(ApiKey.filter(stale, id=key.id).update(last_used_at=now))
-        key.last_used_at = now
+    await desk.keys.note_use(key, now)
     return Caller(desk, key.organization_id, key, spelt_out(key.scopes), key.contract)
 
 

@@ -1,5 +1,6 @@
 """API keys: whose a token is, what it may do, and when it ends."""
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from models.organization import Organization
 from resolvers import keys
 from resolvers.caller import ORDINARY, Caller, Scope
 from resolvers.errors import Forbidden, NotFound, ValidationFailed
-from tests.houses import ManualClock, new_caller, stored
+from tests.houses import ManualClock, new_caller, statements, stored
 
 TOKEN = "legacy_0123456789abcdef"
 
@@ -92,6 +93,18 @@ async def test_its_last_use_is_noted_at_most_once_a_minute(house: House, caller:
     assert await last_use() == first
     clock.advance(seconds=1)
     assert await last_use() == first + timedelta(minutes=1)
+
+
+async def test_of_many_that_use_it_at_once_one_notes_it(house: House, caller: Caller, clock: ManualClock) -> None:
+    key, token = await keys.create(caller, name="busy", scopes=["*"])
+    await keys.authenticate(house.desk, token)
+    clock.advance(seconds=60)
+    with statements() as sent:
+        callers = await asyncio.gather(*(keys.authenticate(house.desk, token) for _ in range(50)))
+    assert {one.key.id for one in callers if one is not None} == {key.id}
+    assert None not in callers
+    assert sum(one.startswith("UPDATE") for one in sent) == 1
+    assert (await ApiKey.get(id=key.id)).last_used_at == from_ms(clock())
 
 
 async def test_nobody_gives_away_a_scope_that_they_lack(house: House, caller: Caller) -> None:

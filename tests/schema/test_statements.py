@@ -1,8 +1,5 @@
 """How often the database is asked: as often for a long page as for a short one."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,7 +10,7 @@ from models.ids import Prefix, encode, new_id
 from models.replay import Replay
 from resolvers import event_types, events, keys, replays, webhooks
 from resolvers.inputs import EventDraft, EventTypeDraft, ReplayDraft, WebhookDraft
-from tests.houses import id_of
+from tests.houses import id_of, statements
 from tests.schema.door import Tenant
 from tests.schema.everything import document, root_fields
 
@@ -58,26 +55,6 @@ async def busy(acme: Tenant) -> Tenant:
     ]
     await Attempt.bulk_create(attempts)
     return acme
-
-
-@contextmanager
-def statements() -> Iterator[list[str]]:
-    """The SQL that is sent meanwhile."""
-    sent: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            sent.append(record.getMessage())
-
-    logger, keep = logging.getLogger("tortoise.db_client"), Keep()
-    level = logger.level
-    logger.addHandler(keep)
-    logger.setLevel(logging.DEBUG)
-    try:
-        yield sent
-    finally:
-        logger.removeHandler(keep)
-        logger.setLevel(level)
 
 
 def most_in_a_list(answer: Any) -> int:
