@@ -9,8 +9,9 @@ idempotency key, as a caller would. At the end it is held that
 
 1. each event that was answered 2xx was received by each of its webhooks, under one `webhook-id`, rightly signed,
 2. each no later than 60 s after its answer and the end of the last fault,
-3. what was received twice was in flight when a worker was killed, and was repeated once for each such kill at most
-   (what was tried again because an attempt had failed, as on a machine too busy to answer in time, is told apart),
+3. what was received twice was in flight when a worker was killed, and was repeated once for each such kill at most;
+   or was sent just before PostgreSQL crashed, which forgets a claim that nothing later has brought to the disk (what
+   was tried again because an attempt had failed, as on a machine too busy to answer in time, is told apart),
 4. the database says the same: one event for each key, all deliveries SUCCEEDED, statistics that add up.
 """
 
@@ -47,6 +48,10 @@ _HANDS = 64
 """Publishes in flight at once. The others wait at the caller, who would else make a storm of retries."""
 _RETRY_S, _MOST_RETRY_S = 0.2, 2.0
 _WORKERS = 2
+_FORGOTTEN_S = 0.6
+"""PostgreSQL may forget what was committed without waiting for the disk for three times `wal_writer_delay` (200 ms)."""
+_ON_ITS_WAY_S = 2.0
+"""From a claim to its arrival at most, in these rounds."""
 
 Pair = tuple[str, str]
 """A webhook's path and an event's id."""
@@ -102,6 +107,8 @@ class Round:
     failed_attempts: int = 0
     """Attempts that failed and were made again, as they should."""
     in_flight_at_kills: int = 0
+    forgotten: int = 0
+    """Repeats of what was sent just before PostgreSQL crashed, and no killed worker held."""
     late_seconds: float = 0.0
     """The longest time from an event's answer, or the end of the last fault if that was later, to its arrival."""
     violations: list[str] = field(default_factory=list)
@@ -151,6 +158,8 @@ class Breaker:
         self._postgresql = asyncio.Lock()
         self.in_flight: Counter[Pair] = Counter()
         """What the workers held when one was killed, and at how many kills."""
+        self.crashes: list[tuple[float, float]] = []
+        """When PostgreSQL crashed, from the signal to its end."""
         self.last_mended = time.monotonic()
 
     async def commit(self, faults: Sequence[Fault], began: float, tell: Callable[[str], None]) -> None:
@@ -179,12 +188,18 @@ class Breaker:
                 await asyncio.to_thread(self._stand.redis.start)
             case [how, "PostgreSQL"]:
                 async with self._postgresql:
-                    stop = signal.SIGQUIT if how == "crash" else signal.SIGINT
+                    stop, stopped_at = signal.SIGQUIT if how == "crash" else signal.SIGINT, time.monotonic()
                     await asyncio.to_thread(self._stand.postgresql.stop, stop)
+                    if how == "crash":
+                        self.crashes.append((stopped_at, time.monotonic()))
                     await asyncio.sleep(fault.pause)
                     await asyncio.to_thread(self._stand.postgresql.start)
         self.last_mended = max(self.last_mended, time.monotonic())
         tell(f"{time.monotonic() - began:5.1f} s  … mended: {fault.what}")
+
+    def may_be_forgotten(self, arrived_at: float) -> bool:
+        """Whether PostgreSQL may have forgotten the claim under which something arrived at this moment."""
+        return any(begin - _FORGOTTEN_S <= arrived_at <= end + _ON_ITS_WAY_S for begin, end in self.crashes)
 
     async def _kill_worker(self, number: int, pause: float) -> None:
         worker: Process = self._workers[number]
@@ -247,13 +262,15 @@ async def round_of(stand: Stand, terms: Terms, tell: Callable[[str], None] = lam
         renamed = [number for number, ids in ear.ids.items() if ids != {published.get(number)}]
         failed = await _failed_attempts(running.database_url, paths)
         report.failed_attempts = failed.total()
-        unexplained = [pair for pair, count in ear.counts.items() if count - 1 > breaker.in_flight[pair] + failed[pair]]
+        unheld = [pair for pair, count in ear.counts.items() if count - 1 > breaker.in_flight[pair] + failed[pair]]
+        unexplained = [pair for pair in unheld if not breaker.may_be_forgotten(arrived[pair])]
+        report.forgotten = len(unheld) - len(unexplained)
         for found, what in (
             (unanswered, "publishes were never answered"),
             (lost, f"deliveries did not arrive within {WITHIN_S} s"),
             (ear.unverified, "requests were not rightly signed"),
             (renamed, "events came under another id than was answered, or under two"),
-            (unexplained, "deliveries came again though no killed worker held them"),
+            (unexplained, "deliveries came again though no killed worker held them and no crash forgot them"),
         ):
             if found:
                 report.violations.append(f"{len(found)} {what}, such as {list(found)[:3]}")
@@ -391,7 +408,8 @@ async def _rounds(all_terms: Sequence[Terms], out: Path) -> list[Round]:
 def _summary(report: Round) -> str:
     return (
         f"{report.published} events answered ({report.answers_lost} sent again), {report.received} requests received, "
-        f"{report.repeated} repeats of {report.in_flight_at_kills} in flight at kills, "
+        f"{report.repeated} repeats of {report.in_flight_at_kills} in flight at kills and "
+        f"{report.forgotten} forgotten by a crash, "
         f"{report.failed_attempts} failed attempts, the latest {report.late_seconds} s late, "
         f"{len(report.violations)} promises broken"
     )
@@ -415,13 +433,14 @@ def table(reports: Sequence[Round]) -> str:
         "received",
         "repeated",
         "in flight at kills",
+        "forgotten by a crash",
         "failed attempts",
         "late, s",
         "broken promises",
     ]
     rows: list[list[object]] = [
-        [r.terms.seed, r.published, r.answers_lost, r.received, r.repeated, r.in_flight_at_kills, r.failed_attempts,
-         r.late_seconds, "; ".join(r.violations) or "none"]
+        [r.terms.seed, r.published, r.answers_lost, r.received, r.repeated, r.in_flight_at_kills, r.forgotten,
+         r.failed_attempts, r.late_seconds, "; ".join(r.violations) or "none"]
         for r in reports
     ]  # fmt: skip
     lines: list[Sequence[object]] = [head, ["---"] * len(head), *rows]

@@ -4,6 +4,7 @@ A delivery's `status` is written here and nowhere else. Every transition is a me
 that says whether it won; the statements are in `ledger_postgres` and `ledger_sqlite`, which agree in all they do.
 """
 
+import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -109,6 +110,7 @@ class Claimed:
     failures: int
     """Attempts known to have failed before."""
     fence: int
+    """Of this claim alone: a result is taken only under the fence of the latest."""
     created_at: int
     replay_id: UUID | None = None
 
@@ -166,6 +168,15 @@ class Settled:
     """Deliveries whose result was taken; any other was claimed anew by somebody else meanwhile."""
     disabled: list[tuple[UUID, DisabledReason]]
     """Webhooks that this settling turned off."""
+
+
+def new_fence() -> int:
+    """A fencing token for what is claimed now: 30 random bits.
+
+    Counting would give a token again after a claim that the database has forgotten, and what is sent under either
+    would be taken for the other's.
+    """
+    return random.getrandbits(30)
 
 
 def left_for_replays(

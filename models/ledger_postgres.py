@@ -34,6 +34,7 @@ from models.ledger import (
     StoredEvent,
     WaitingLane,
     left_for_replays,
+    new_fence,
     replay_counts,
 )
 from models.webhook import DisabledReason
@@ -50,19 +51,23 @@ WITH due AS MATERIALIZED (
 )"""
 # Those that nobody had before, of webhooks that are neither paused nor gone: nearly always all. One statement, and so
 # one transaction; a row without an id says that there are others, for `_CLAIM`.
+# `hasty`: nobody waits until the disk has it, which may take longer than all else. A PostgreSQL that crashes just then
+# forgets the claim: what was sent is sent again, under another fence.
 _CLAIM_PLAIN = f"""
 {_DUE}, judged AS MATERIALIZED (
   SELECT due.*, w.revision, w.timeout_ms,
     due.lease_until IS NULL AND w.deleted_at IS NULL AND w.status NOT IN ('PAUSED', 'DISABLED') AS is_plain
   FROM due JOIN webhook w ON w.id = due.webhook_id
 ), taken AS (
-  UPDATE delivery d SET status = {SENDING}, attempt_count = d.attempt_count + 1, fence = d.fence + 1,
+  UPDATE delivery d SET status = {SENDING}, attempt_count = d.attempt_count + 1, fence = $4::int,
     lease_until = $1 + j.timeout_ms + {LEASE_SLACK_MS}
   FROM judged j WHERE d.id = j.id AND d.webhook_id = j.webhook_id AND j.is_plain
   RETURNING d.id, d.organization_id, d.webhook_id, j.revision, d.event_id, d.trigger, d.attempt_count,
     d.failure_count, d.fence, d.created_at, d.replay_id
+), hasty AS MATERIALIZED (
+  SELECT set_config('synchronous_commit', 'off', TRUE)
 )
-SELECT * FROM taken
+SELECT taken.* FROM taken, hasty
 UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 WHERE EXISTS (SELECT 1 FROM judged WHERE NOT is_plain)
 """
@@ -81,7 +86,7 @@ UPDATE delivery d SET
   status = CASE j.verdict WHEN 'send' THEN {SENDING} WHEN 'cancel' THEN {CANCELED}
            ELSE CASE WHEN d.failure_count > 0 THEN {RETRYING} ELSE {PENDING} END END,
   attempt_count = d.attempt_count + CASE j.verdict WHEN 'send' THEN 1 ELSE 0 END,
-  fence = d.fence + 1,
+  fence = $4::int,
   due_at = CASE j.verdict WHEN 'send' THEN d.due_at END,
   lease_until = CASE j.verdict WHEN 'send' THEN $1 + j.timeout_ms + {LEASE_SLACK_MS} END,
   completed_at = CASE j.verdict WHEN 'cancel' THEN $1::bigint END
@@ -324,7 +329,7 @@ class PostgresLedger:
         self, now: int, wanted: Mapping[UUID, int], replayed: Mapping[UUID, int] = NOTHING
     ) -> list[Claimed]:
         async with self._connection() as connection:
-            rows = await connection.fetch(_CLAIM_PLAIN, now, list(wanted.keys()), list(wanted.values()))
+            rows = await connection.fetch(_CLAIM_PLAIN, now, list(wanted.keys()), list(wanted.values()), new_fence())
             claimed = [_claimed(row) for row in rows if row["id"] is not None]
         has_others = len(claimed) < len(rows)
         if has_others or left_for_replays((one.webhook_id for one in claimed), wanted, replayed):
@@ -347,11 +352,12 @@ class PostgresLedger:
         """What is not plain, and then what replays made. `claimed`: what was taken already, of what is wanted."""
         taken = Counter(one.webhook_id for one in claimed)
         left = {} if only_replays else {i: most - taken[i] for i, most in wanted.items() if most > taken[i]}
+        fence = new_fence()
         async with self._transaction() as connection:
-            rows = await connection.fetch(_CLAIM, now, list(left.keys()), list(left.values())) if left else []
+            rows = await connection.fetch(_CLAIM, now, list(left.keys()), list(left.values()), fence) if left else []
             taken.update(row["webhook_id"] for row in rows)
             if left := left_for_replays(taken.elements(), wanted, replayed):
-                rows += await connection.fetch(_CLAIM_REPLAYED, now, list(left.keys()), list(left.values()))
+                rows += await connection.fetch(_CLAIM_REPLAYED, now, list(left.keys()), list(left.values()), fence)
             await _write_attempts(connection, [_abandoned(row) for row in rows if row["was"] == SENDING])
             await _count_canceled(connection, [row for row in rows if row["verdict"] == "cancel"], now)
         return [_claimed(row) for row in rows if row["verdict"] == "send"]

@@ -35,6 +35,7 @@ from models.ledger import (
     StoredEvent,
     WaitingLane,
     left_for_replays,
+    new_fence,
     replay_counts,
 )
 from models.webhook import DisabledReason
@@ -53,15 +54,15 @@ ORDER BY d.due_at LIMIT ?3
 """
 _DUE_REPLAYED = _DUE.replace("d.replay_id IS NULL", "d.replay_id IS NOT NULL")
 _TAKE = (
-    f"UPDATE delivery SET status = {SENDING}, attempt_count = attempt_count + 1, fence = fence + 1, lease_until = ? "
+    f"UPDATE delivery SET status = {SENDING}, attempt_count = attempt_count + 1, fence = ?, lease_until = ? "
     "WHERE id = ?"
 )
 _PARK_ONE = (
-    f"UPDATE delivery SET status = CASE WHEN failure_count > 0 THEN {RETRYING} ELSE {PENDING} END, fence = fence + 1, "
+    f"UPDATE delivery SET status = CASE WHEN failure_count > 0 THEN {RETRYING} ELSE {PENDING} END, fence = ?, "
     "due_at = NULL, lease_until = NULL WHERE id = ?"
 )
 _CANCEL_ONE = (
-    f"UPDATE delivery SET status = {CANCELED}, fence = fence + 1, due_at = NULL, lease_until = NULL, completed_at = ? "
+    f"UPDATE delivery SET status = {CANCELED}, fence = ?, due_at = NULL, lease_until = NULL, completed_at = ? "
     "WHERE id = ?"
 )
 _SETTLE = (
@@ -227,7 +228,7 @@ class SqliteLedger:
         self, now: int, wanted: Mapping[UUID, int], replayed: Mapping[UUID, int] = NOTHING
     ) -> list[Claimed]:
         def work(db: sqlite3.Connection) -> list[Claimed]:
-            taken = []
+            taken, fence = [], new_fence()
             rows = _due(db, _DUE, now, wanted)
             if left := left_for_replays((UUID(row["webhook_id"]) for row in rows), wanted, replayed):
                 rows += _due(db, _DUE_REPLAYED, now, left)
@@ -236,14 +237,14 @@ class SqliteLedger:
                 if row["status"] == SENDING:
                     _write_attempts(db, [(claimed, _abandoned(row))])
                 if row["webhook_status"] == "ENABLED" and row["webhook_deleted_at"] is None:
-                    db.execute(_TAKE, (now + row["timeout_ms"] + LEASE_SLACK_MS, row["id"]))
+                    db.execute(_TAKE, (fence, now + row["timeout_ms"] + LEASE_SLACK_MS, row["id"]))
                     claimed.number += 1
-                    claimed.fence += 1
+                    claimed.fence = fence
                     taken.append(claimed)
                 elif row["webhook_status"] == "PAUSED" and row["webhook_deleted_at"] is None:
-                    db.execute(_PARK_ONE, (row["id"],))
+                    db.execute(_PARK_ONE, (fence, row["id"]))
                 else:
-                    db.execute(_CANCEL_ONE, (now, row["id"]))
+                    db.execute(_CANCEL_ONE, (fence, now, row["id"]))
                     _count_canceled(db, [(claimed.webhook_id, claimed.trigger)], now)
             return taken
 

@@ -1,7 +1,9 @@
-"""Workers that claim, settle, die and come back too late, and people who pause and disable meanwhile, in thousands of
-generated orders: the ledger must do after each step just what a small model of the states says.
+"""Workers that claim, settle, die and come back too late, a database that crashes and forgets a claim, and people who
+pause and disable meanwhile, in thousands of generated orders: the ledger must do after each step just what a small
+model of the states says.
 
 The model is the drawing of `models.delivery` in Python. Besides, whatever the order:
+- no two claims of a delivery have the same fence;
 - a delivery is never lost: it is finished, or can be claimed at a known time, or its webhook is paused;
 - it succeeds at most once, and what is finished stays as it is;
 - its status moves along the arrows of the drawing and no others.
@@ -62,7 +64,10 @@ class Modeled:
     status: DeliveryStatus = PENDING
     due: int | None = 0
     lease: int | None = None
-    fence: int = 0
+    fence: int | None = 0
+    """None: one that was told to nobody."""
+    fences: set[int] = field(default_factory=set)
+    """All that it was ever claimed under."""
     attempts: int = 0
     failures: int = 0
     finished: bool = False
@@ -91,6 +96,11 @@ class Model:
             if d.webhook == webhook and d.due is not None and d.due <= self.now and (d.lease or 0) <= self.now
         )
 
+    def is_plain(self, webhook: int) -> bool:
+        """Whether a claim finds only what nobody had before, of a webhook that is on."""
+        due = [self.deliveries[i].status for _, i in self.claimable(webhook)]
+        return self.webhooks[webhook] == "ENABLED" and due != [] and SENDING not in due
+
     def untied(self, webhook: int, most: int) -> int:
         """At least `most`, and so many that it is certain which: nobody says which of two equals goes first."""
         due = [moment for moment, _ in self.claimable(webhook)]
@@ -104,7 +114,7 @@ class Model:
             d = self.deliveries[i]
             if d.status is SENDING:
                 d.written.append((d.attempts, AttemptOutcome.ABANDONED))
-            d.fence += 1
+            d.fence = None
             match self.webhooks[webhook]:
                 case "ENABLED":
                     d.status, d.lease = SENDING, self.now + LEASE_MS
@@ -115,6 +125,10 @@ class Model:
                 case _:
                     d.finish(CANCELED)
         return taken
+
+    def note_fence(self, i: int, fence: int) -> None:
+        assert fence not in self.deliveries[i].fences, "a fence came again"
+        self.deliveries[i].fences.add(fence)
 
     def settle(self, i: int, fence: int, number: int, result: str, retry_in: int) -> bool:
         d = self.deliveries[i]
@@ -195,7 +209,7 @@ class Stage:
             except AssertionError as error:
                 told = "\n  ".join(story)
                 raise AssertionError(f"seed {seed}, after\n  {told}\n{error}") from error
-        return [(d.status, d.due, d.fence, d.attempts, d.failures, tuple(d.written)) for d in model.deliveries]
+        return [(d.status, d.due, d.attempts, d.failures, tuple(d.written)) for d in model.deliveries]
 
     async def _step(self, chance: random.Random, model: Model, ids: list[UUID], held: list[Claimed]) -> str:
         now, webhook = self.beginning + model.now, chance.randrange(WEBHOOKS)
@@ -208,9 +222,22 @@ class Stage:
                 assert sorted(ids.index(c.id) for c in claimed) == sorted(expected)
                 for one in claimed:
                     d = model.deliveries[ids.index(one.id)]
-                    assert (one.fence, one.number, one.failures) == (d.fence, d.attempts, d.failures)
+                    assert (one.number, one.failures) == (d.attempts, d.failures)
+                    model.note_fence(ids.index(one.id), one.fence)
+                    d.fence = one.fence
                 held += claimed
                 return f"claim {most} of webhook {webhook}: {expected}"
+            case "forget" if model.is_plain(webhook):  # what else a claim does waits for the disk
+                most = model.untied(webhook, chance.randrange(1, 4))
+                before = await self.query("SELECT status, lease_until, fence, attempt_count, id FROM delivery")
+                forgotten = await self.ledger.claim(now, {webhook_id: most})
+                columns = "status = $1, lease_until = $2, fence = $3, attempt_count = $4"
+                for row in before:
+                    await self.query(f"UPDATE delivery SET {columns} WHERE id = $5", *row)
+                for one in forgotten:
+                    model.note_fence(ids.index(one.id), one.fence)
+                held += forgotten
+                return f"claim {most} of webhook {webhook}, and the database forgets it"
             case "settle" if held:
                 one = held[chance.randrange(len(held))]  # held on to: it may be told twice, or long after its lease
                 i, result = ids.index(one.id), chance.choices(["success", "failure", "gone"], [4, 8, 1])[0]
@@ -276,8 +303,9 @@ class Stage:
         for i, (row, d) in enumerate(zip(rows, model.deliveries, strict=True)):
             due = None if d.due is None else self.beginning + d.due
             lease = None if d.lease is None else self.beginning + d.lease
+            fence = row[3] if d.fence is None else d.fence
             found = (*row[:6], row[6] is not None)
-            assert found == (d.status, due, lease, d.fence, d.attempts, d.failures, d.finished), f"delivery {i}"
+            assert found == (d.status, due, lease, fence, d.attempts, d.failures, d.finished), f"delivery {i}"
             found_written = written.get(str(ids[i])) or written.get(ids[i]) or []
             assert found_written == d.written, f"the attempts of delivery {i}"
         ended = Counter((str(self.webhooks[d.webhook]), int(d.status)) for d in model.deliveries if d.finished)
@@ -292,8 +320,8 @@ class Stage:
 
 UNTOUCHED = ("wait", "the worker", "nothing")
 """How the steps are told that leave the rows as they are."""
-STEP_NAMES = ("claim", "settle", "wait", "release", "crash", "pause", "enable", "disable")
-STEP_WEIGHTS = (10, 10, 6, 2, 3, 2, 4, 1)
+STEP_NAMES = ("claim", "settle", "wait", "release", "crash", "forget", "pause", "enable", "disable")
+STEP_WEIGHTS = (10, 10, 6, 2, 3, 3, 2, 4, 1)
 
 
 def _check_invariants(before: list[DeliveryStatus], model: Model) -> None:
