@@ -1,6 +1,6 @@
 """Benchmark 4: how long after its publish was answered an event arrives."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -23,6 +23,8 @@ _WITHIN_S = 120
 class Slice:
     """A few seconds of a load. Nothing was in flight when they began."""
 
+    rate: float
+    """Events a second."""
     late_ms: Sequence[float]
     """Of each event, from its publish's answer to its arrival."""
     publish_ms: Sequence[float]
@@ -39,23 +41,27 @@ async def latency(stand: Stand, scale: Scale) -> Result:
     rows, whole, details, syncs = [], [], [], []
     async with stand.running() as running:
         await create_webhooks(running, stand, WEBHOOKS)
-        peak = (await through(running, stand, scale.events // 4))["delivered/s"]
-        for rate, batch, what in ((_RATE, 1, ""), (peak / 2, _BATCH, " (half of the peak)")):
+
+        async def half_of_the_peak() -> float:
+            return float((await through(running, stand, scale.events // 8))["delivered/s"]) / 2
+
+        for rate, batch, what in ((_at_the_rate, 1, ""), (half_of_the_peak, _BATCH, " (half of the peak)")):
             median, slowest = await fsync_milliseconds(stand.folder, scale.seconds / 3)
             slices = await _slices(running, stand, rate, batch, scale)
-            load = _load(rate) + what
+            load = _load(slices) + what
             whole.append(row_of(load, slices))
             rows += [whole[-1], calm_row_of(load, slices)]
-            syncs.append(f"{median:.1f} and {slowest:.1f} ms before {_load(rate)}")
+            syncs.append(f"{median:.1f} and {slowest:.1f} ms before {load}")
             details.append({
                 "load": load,
                 "fsync p50 ms": round(median, 2),
                 "fsync p99 ms": round(slowest, 2),
-                "slices": [_figures(one) for one in slices],
+                "slices": [{"events/s": round(one.rate), **_figures(one)} for one in slices],
             })  # fmt: skip
     return Result(
         "Latency",
-        f"Publishes arrive by the clock, {_RATE:.0f} single events/s and then half of the peak, {_BATCH} a request. "
+        f"Publishes arrive by the clock, {_RATE:.0f} single events/s and then half of the peak, {_BATCH} a request; "
+        "the peak is what was delivered just before each slice. "
         "Measured from the answer to the publish until the receiver has read the request; an event that arrives before "
         f"its answer counts as 0. Each load comes in slices of {_SLICE_S:.0f} s with nothing in flight between them. "
         f"The disk took, to write 8 KiB with fdatasync (p50 and p99), {', '.join(syncs)}.",
@@ -67,7 +73,12 @@ async def latency(stand: Stand, scale: Scale) -> Result:
 
 async def at(running: Running, stand: Stand, rate: float, batch: int, scale: Scale) -> Row:
     """The latency at so many events a second. WEBHOOKS webhooks are there."""
-    return row_of(_load(rate), await _slices(running, stand, rate, batch, scale))
+
+    async def steadily() -> float:
+        return rate
+
+    slices = await _slices(running, stand, steadily, batch, scale)
+    return row_of(_load(slices), slices)
 
 
 def row_of(load: str, slices: Sequence[Slice]) -> Row:
@@ -96,9 +107,16 @@ def _figures(*slices: Slice) -> Row:
     return {name: round(figure, 1) if slices else "" for name, figure in figures.items()}
 
 
-async def _slices(running: Running, stand: Stand, rate: float, batch: int, scale: Scale) -> list[Slice]:
+async def _at_the_rate() -> float:
+    return _RATE
+
+
+async def _slices(
+    running: Running, stand: Stand, rate: Callable[[], Awaitable[float]], batch: int, scale: Scale
+) -> list[Slice]:
+    """`rate` is asked before each."""
     count = max(1, round(scale.seconds / _SLICE_S))
-    return [await _slice(running, stand, rate, batch, scale.seconds / count) for _ in range(count)]
+    return [await _slice(running, stand, await rate(), batch, scale.seconds / count) for _ in range(count)]
 
 
 async def _slice(running: Running, stand: Stand, rate: float, batch: int, seconds: float) -> Slice:
@@ -119,11 +137,12 @@ async def _slice(running: Running, stand: Stand, rate: float, batch: int, second
     spent = Ticks.now() - before
     arrivals = await stand.receiver.arrivals()
     late = [max(0, arrivals[event_id] - at) / 1e6 for event_id, at in published]
-    return Slice(late, [took / 1e6 for took in answered.took], spent)
+    return Slice(rate, late, [took / 1e6 for took in answered.took], spent)
 
 
-def _load(rate: float) -> str:
-    return f"{rate:,.0f} events/s"
+def _load(slices: Sequence[Slice]) -> str:
+    least, most = min(one.rate for one in slices), max(one.rate for one in slices)
+    return f"{most:,.0f} events/s" if least == most else f"{least:,.0f} to {most:,.0f} events/s"
 
 
 def _events_in(answer: dict[str, object]) -> list[dict[str, str]]:

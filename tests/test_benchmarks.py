@@ -61,6 +61,6 @@ def test_where_no_slice_was_calm_the_row_has_no_figures() -> None:
     assert set(row.values()) == {""}
 
 
-_CALM = Slice(late_ms=[1.0, 3.0], publish_ms=[1.0], spent=Ticks(1000, 0))
-_HARDLY_CALM = Slice(late_ms=[2.0, 6.0], publish_ms=[3.0, 2.0], spent=Ticks(1000, 10))
-_ROBBED = Slice(late_ms=[4.0, 90.0], publish_ms=[30.0], spent=Ticks(1000, 400))
+_CALM = Slice(rate=200.0, late_ms=[1.0, 3.0], publish_ms=[1.0], spent=Ticks(1000, 0))
+_HARDLY_CALM = Slice(rate=200.0, late_ms=[2.0, 6.0], publish_ms=[3.0, 2.0], spent=Ticks(1000, 10))
+_ROBBED = Slice(rate=200.0, late_ms=[4.0, 90.0], publish_ms=[30.0], spent=Ticks(1000, 400))
