@@ -68,7 +68,7 @@ class Delivery(Model):
     due_at = MomentField(null=True, description="When it may be claimed. Null: parked (webhook PAUSED) or finished.")
     lease_until = MomentField(null=True, description="Until when the claim holds. Null: not claimed.")
     fence = fields.IntField(
-        default=0, description="Fencing token: rises with each claim, a result under an old one is refused."
+        default=0, description="Fencing token: another with each claim, a result under an old one is refused."
     )
     last_outcome = fields.IntEnumField(AttemptOutcome, null=True)
     last_status_code = fields.SmallIntField(null=True)

@@ -141,7 +141,7 @@ class Migration(migrations.Migration):
                     "fence",
                     fields.IntField(
                         default=0,
-                        description="Fencing token: rises with each claim, a result under an old one is refused.",
+                        description="Fencing token: another with each claim, a result under an old one is refused.",
                     ),
                 ),
                 (
