@@ -31,7 +31,8 @@ log = logging.getLogger("hookline.engine")
 
 _MAX_SETTLED_AT_ONCE = 500
 _GATHER_SECONDS = 0.01
-"""How long an engine that is behind waits for more slots to become free, to claim many at once and not one by one."""
+"""How long an engine that is behind waits for more slots to become free, to claim many at once and not one by one.
+What has just become due ends the waiting: a receiver that hangs keeps the engine behind, and others need not wait."""
 
 _SETTLE_REST_SECONDS = 0.02
 """How long results gather after some were written: a statement for a hundred costs little more than one for one."""
@@ -84,6 +85,7 @@ class Engine:
         """Webhooks that are being replayed to, as far as we know, and until when we believe so."""
         self._is_behind = False
         self._awake = asyncio.Event()
+        self._has_news = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._stopping = False
         self._ended = False
@@ -105,6 +107,7 @@ class Engine:
             now = self._clock()
             for webhook_id, organization_id in due:
                 self._lanes.note_due(webhook_id, organization_id, now)
+        self._has_news.set()
         self._awake.set()
 
     async def run(self) -> None:
@@ -113,11 +116,13 @@ class Engine:
         try:
             while not self._stopping:
                 self._awake.clear()
+                self._has_news.clear()
                 await self.deliver_due()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._awake.wait(), self._pause())
                 if self._is_behind:
-                    await asyncio.sleep(_GATHER_SECONDS)
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._has_news.wait(), _GATHER_SECONDS)
             async with self._claiming:
                 pass  # an arq job may be claiming still; what it starts is waited for, too
             if self._in_flight:
