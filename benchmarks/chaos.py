@@ -9,9 +9,9 @@ idempotency key, as a caller would. At the end it is held that
 
 1. each event that was answered 2xx was received by each of its webhooks, under one `webhook-id`, rightly signed,
 2. each no later than 60 s after its answer and the end of the last fault,
-3. what was received twice was in flight when a worker was killed, and was repeated once for each such kill at most;
-   or was sent just before PostgreSQL crashed, which forgets a claim that nothing later has brought to the disk (what
-   was tried again because an attempt had failed, as on a machine too busy to answer in time, is told apart),
+3. what was received twice was in flight when a worker was killed, or was sent just before PostgreSQL crashed, which
+   forgets a claim that nothing later has brought to the disk; and was repeated once for each of these at most (what was
+   tried again because an attempt had failed, as on a machine too busy to answer in time, is told apart),
 4. the database says the same: one event for each key, all deliveries SUCCEEDED, statistics that add up.
 """
 
@@ -108,7 +108,7 @@ class Round:
     """Attempts that failed and were made again, as they should."""
     in_flight_at_kills: int = 0
     forgotten: int = 0
-    """Repeats of what was sent just before PostgreSQL crashed, and no killed worker held."""
+    """Deliveries that came again, sent just before PostgreSQL crashed, which no killed worker held."""
     late_seconds: float = 0.0
     """The longest time from an event's answer, or the end of the last fault if that was later, to its arrival."""
     violations: list[str] = field(default_factory=list)
@@ -197,9 +197,9 @@ class Breaker:
         self.last_mended = max(self.last_mended, time.monotonic())
         tell(f"{time.monotonic() - began:5.1f} s  … mended: {fault.what}")
 
-    def may_be_forgotten(self, arrived_at: float) -> bool:
-        """Whether PostgreSQL may have forgotten the claim under which something arrived at this moment."""
-        return any(begin - _FORGOTTEN_S <= arrived_at <= end + _ON_ITS_WAY_S for begin, end in self.crashes)
+    def forgets(self, arrived_at: float) -> int:
+        """How many crashes of PostgreSQL may have forgotten the claim under which something arrived at this moment."""
+        return sum(begin - _FORGOTTEN_S <= arrived_at <= end + _ON_ITS_WAY_S for begin, end in self.crashes)
 
     async def _kill_worker(self, number: int, pause: float) -> None:
         worker: Process = self._workers[number]
@@ -262,8 +262,9 @@ async def round_of(stand: Stand, terms: Terms, tell: Callable[[str], None] = lam
         renamed = [number for number, ids in ear.ids.items() if ids != {published.get(number)}]
         failed = await _failed_attempts(running.database_url, paths)
         report.failed_attempts = failed.total()
-        unheld = [pair for pair, count in ear.counts.items() if count - 1 > breaker.in_flight[pair] + failed[pair]]
-        unexplained = [pair for pair in unheld if not breaker.may_be_forgotten(arrived[pair])]
+        unheld = {pair: count - 1 - breaker.in_flight[pair] - failed[pair] for pair, count in ear.counts.items()}
+        unheld = {pair: repeats for pair, repeats in unheld.items() if repeats > 0}
+        unexplained = [pair for pair, repeats in unheld.items() if repeats > breaker.forgets(arrived[pair])]
         report.forgotten = len(unheld) - len(unexplained)
         for found, what in (
             (unanswered, "publishes were never answered"),

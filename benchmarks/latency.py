@@ -45,7 +45,7 @@ async def latency(stand: Stand, scale: Scale) -> Result:
         async def half_of_the_peak() -> float:
             return float((await through(running, stand, scale.events // 8))["delivered/s"]) / 2
 
-        for rate, batch, what in ((_at_the_rate, 1, ""), (half_of_the_peak, _BATCH, " (half of the peak)")):
+        for rate, batch, what in ((_steady(_RATE), 1, ""), (half_of_the_peak, _BATCH, " (half of the peak)")):
             median, slowest = await fsync_milliseconds(stand.folder, scale.seconds / 3)
             slices = await _slices(running, stand, rate, batch, scale)
             load = _load(slices) + what
@@ -73,11 +73,7 @@ async def latency(stand: Stand, scale: Scale) -> Result:
 
 async def at(running: Running, stand: Stand, rate: float, batch: int, scale: Scale) -> Row:
     """The latency at so many events a second. WEBHOOKS webhooks are there."""
-
-    async def steadily() -> float:
-        return rate
-
-    slices = await _slices(running, stand, steadily, batch, scale)
+    slices = await _slices(running, stand, _steady(rate), batch, scale)
     return row_of(_load(slices), slices)
 
 
@@ -107,8 +103,11 @@ def _figures(*slices: Slice) -> Row:
     return {name: round(figure, 1) if slices else "" for name, figure in figures.items()}
 
 
-async def _at_the_rate() -> float:
-    return _RATE
+def _steady(rate: float) -> Callable[[], Awaitable[float]]:
+    async def steady() -> float:
+        return rate
+
+    return steady
 
 
 async def _slices(
